@@ -1,6 +1,7 @@
 """From accepted data to frozen values: shorthands spelled out, defaults applied, units converted.
 
-`site` and `host` take data that the schemas have accepted; they cannot fail.
+`site` and `host` take data that the schemas have accepted; they cannot fail. The order of keys in a
+mapping means nothing: what stands in one is sorted by name.
 """
 
 from __future__ import annotations
@@ -59,9 +60,9 @@ def site(data: Data) -> Site:
         domain=data["domain"],
         dns=tuple(ip_address(a) for a in data["dns"]),
         ca=_authority(data.get("ca", {})),
-        directories=tuple(_directory(n, d) for n, d in data.get("acme", {}).items()),
-        certificates={n: _source(c) for n, c in data.get("certificates", {}).items()},
-        services=tuple(_service(n, s) for n, s in data["services"].items()),
+        directories=tuple(_directory(n, d) for n, d in sorted(data.get("acme", {}).items())),
+        certificates={n: _source(c) for n, c in sorted(data.get("certificates", {}).items())},
+        services=tuple(_service(n, s) for n, s in sorted(data["services"].items())),
     )
 
 
@@ -183,12 +184,12 @@ def host(data: Data) -> Host:
         dns=tuple(ip_address(a) for a in data.get("dns", ())),
         ca_key=ca.get("key", ""),
         ca_password=ca.get("password", ""),
-        services=tuple(data["services"]) if "services" in data else None,
+        services=tuple(sorted(data["services"])) if "services" in data else None,
         ingress4=ingress.get("ipv4", True),
         ingress6=ingress.get("ipv6", False),
-        bridges=tuple(_bridge(n, b) for n, b in data["bridges"].items()),
-        guests=tuple(_guest(n, {**defaults, **g}) for n, g in data["guests"].items()),
-        machines=tuple(_machine(n, m) for n, m in data.get("machines", {}).items()),
+        bridges=tuple(_bridge(n, b) for n, b in sorted(data["bridges"].items())),
+        guests=tuple(_guest(n, {**defaults, **g}) for n, g in sorted(data["guests"].items())),
+        machines=tuple(_machine(n, m) for n, m in sorted(data.get("machines", {}).items())),
     )
 
 

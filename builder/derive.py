@@ -32,11 +32,12 @@ from builder.network import (
     PlainHop,
     Routed,
     Secret,
+    Trust,
     ends,
 )
 
 
-def derive(site: Site, host: Host) -> Network:
+def derive(site: Site, host: Host, trust: Trust | None = None) -> Network:
     """The network of `host`; both values have passed all checks."""
     host = _with_macs(site, host)
     services = tuple(_realised(site, host))
@@ -56,6 +57,7 @@ def derive(site: Site, host: Host) -> Network:
         names=_names(site, host, routed, exposed, roles),
         secrets=_secrets(site, host, members, roles["ca"]),
         plain=tuple(PlainHop(s.name, p.hop, p.reason) for s in services for p in s.plain),
+        trust=trust,
     )
 
 
@@ -87,19 +89,19 @@ def listeners(ports: Iterable[int]) -> tuple[Listener, ...]:
     return tuple(Listener(p, SLOT_A + i, SLOT_B + i) for i, p in enumerate(sorted(set(ports))))
 
 
-def fronted(guest: str, services: Iterable[Service]) -> list[tuple[Service, int, int]]:
-    """(service, public port, program's port) of each front of a guest, in the services' order.
+def fronted(guest: str, services: Iterable[Service]) -> list[tuple[Service, int]]:
+    """(service, port) of each front of a guest, in the services' order.
 
-    The first service has 443; each further one has its program's own port number.
+    The port is its program's own number: the front is met there on the guest's address, the
+    program on loopback. So no other service's coming or going ever moves it.
     """
-    found: list[tuple[Service, int, int]] = []
+    found: list[tuple[Service, int]] = []
     for service in services:
         if not service.front or service.is_plain("backend"):
             continue
         for backend in service.backends:
             if backend.name == guest:
-                program = backend.port or service.port
-                found.append((service, program if found else 443, program))
+                found.append((service, backend.port or service.port))
                 break
     return found
 
@@ -139,7 +141,9 @@ def _member(
         ports = {443}
         if any(s.is_plain("mesh") for s in services):
             ports.add(PLAIN_MESH_PORT)
-        names = (fqdn, *(inside_name(site, s) for s in services if s.inside))
+        # tcp is told apart by the name in the handshake, so an exposed tcp service needs one too.
+        named = (s for s in services if s.inside or s.protocol == "tcp")
+        names = (fqdn, *(inside_name(site, s) for s in named))
         mesh = (Certificate(fqdn, names, "standalone"),)
         programs = ("traefik", "lego", "nftables")
         return Member(guest, fqdn, "traefik", listeners(ports), (), mesh, programs)
@@ -151,9 +155,9 @@ def _member(
 def _service_member(guest: Guest, fqdn: str, services: tuple[Service, ...]) -> Member:
     behind = fronted(guest.name, services)
     if behind:
-        public = listeners([80, *(port for _, port, _ in behind)])
+        public = listeners([80, *(port for _, port in behind)])
         at = {x.port: x for x in public}
-        fronts = tuple(Front(s, at[port], program) for s, port, program in behind)
+        fronts = tuple(Front(s, at[port]) for s, port in behind)
         own = (Certificate(fqdn, (fqdn,), "webroot"),)
         return Member(guest, fqdn, "nginx", public, fronts, own, ("nginx", "lego", "nftables"))
     if _own_tls(guest.name, services):

@@ -60,7 +60,6 @@ Address = Annotated[str, Text("an address or host name", r"[A-Za-z0-9:][A-Za-z0-
 Ip = Annotated[str, Text("an IP address", r"[0-9a-f.:]+", 45)]
 User = Annotated[str, Text("a user's name", r"[a-z_][a-z0-9_-]*", 32)]
 Version = Annotated[str, Text("a version", r"[A-Za-z0-9][A-Za-z0-9.+:~_-]*", 120)]
-OsVersion = Annotated[str, Text("a platform's version, or empty", r"([0-9]+(\.[0-9]+)*)?", 20)]
 Reference = Annotated[
     str, Text("a file:, env: or command: reference", r"(file|env|command):.+", 4096)
 ]
@@ -138,10 +137,10 @@ class LayerIndex:
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """What the host runs; `version` as "8" or "8.2", empty where it is not stated."""
+    """What the host runs; `version` is Proxmox VE's major version, 0 on plain LXC."""
 
     kind: Annotated[str, _one(*PLATFORMS)]
-    version: OsVersion
+    version: Annotated[int, Number(0, 99)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,11 +54,16 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """One service behind its guest's TLS front: public `port` → 127.0.0.1:`program`."""
+    """One service behind its guest's TLS front, which is met on the guest's address at the port
+    number that the program has on loopback."""
 
     service: Service
     listener: Listener
-    program: int
+
+    @property
+    def program(self) -> int:
+        """Where the program listens on 127.0.0.1."""
+        return self.listener.port
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +143,14 @@ class Member:
 
 
 @dataclass(frozen=True, slots=True)
+class Trust:
+    """The site's root certificate and the host's intermediate, PEM."""
+
+    root: bytes
+    intermediate: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class PlainHop:
     """A hop that goes unencrypted because it was asked for."""
 
@@ -161,7 +174,10 @@ def _addresses(end: Guest | Machine) -> tuple[Address, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """One host's network. Guests keep the order of the description in `members`."""
+    """One host's network. `members` are sorted by name, as are services and machines.
+
+    `trust` is None where the site has no certificate authority yet.
+    """
 
     site: Site
     host: Host
@@ -174,6 +190,7 @@ class Network:
     names: tuple[tuple[str, tuple[Address, ...]], ...]
     secrets: tuple[Secret, ...]
     plain: tuple[PlainHop, ...]
+    trust: Trust | None
 
     @property
     def dns(self) -> tuple[Address, ...]:

@@ -1,0 +1,127 @@
+"""Commands of Go modules, built with a pinned toolchain in a room that is thrown away.
+
+The same module and toolchain give the same bytes on any machine: no C, no paths, no version control
+stamp, and nothing of the user's Go environment but how to reach the module proxy.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.inputs.cache import Progress
+from builder.inputs.clients import Answer, Refused, run
+from builder.inputs.lock import Go
+
+# How modules are reached and vouched for is the machine's affair.
+_REACH = ("GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOINSECURE", "GOVCS")
+_NETWORK = ("PROXY", "SSL_CERT_")
+_AMD64 = ("x86_64", "AMD64")
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """An unpacked toolchain with module, build and home folders of its own, all below `folder`."""
+
+    go: Path
+    folder: Path
+    environment: tuple[tuple[str, str], ...]
+
+    def run(self, *arguments: str, tick: Callable[[int], None] = lambda seconds: None) -> Answer:
+        """Run the go command; raises Refused with what it complains of."""
+        argv = [str(self.go), *arguments]
+        answer = run(argv, cwd=self.folder, env=dict(self.environment), tick=tick)
+        if answer.code != 0:
+            raise Refused(answer.gist())
+        return answer
+
+
+def furnish(wheel: Path, entry: Go, folder: Path, progress: Progress) -> Room:
+    """Unpack the toolchain's `wheel` into `folder` and set up the environment for `entry`.
+
+    Raises Refused on a machine that the toolchain does not run on.
+    """
+    if platform.machine() not in _AMD64:
+        raise Refused(f"the pinned toolchain runs on amd64, this machine is {platform.machine()}")
+    progress(f"{entry.name}: unpacking the Go toolchain")
+    with zipfile.ZipFile(wheel) as archive:
+        for member in archive.infolist():
+            path = Path(archive.extract(member, folder / "toolchain"))
+            if (member.external_attr >> 16) & 0o111 and path.is_file():
+                path.chmod(0o755)
+    go = folder / "toolchain" / "go" / "bin" / "go"
+    local = os.environ | {"GOTOOLCHAIN": "local"}
+    answer = run([str(go), "env", "-json", *_REACH], cwd=folder, env=local)
+    if answer.code != 0:
+        raise Refused(answer.gist())
+    reach = {key: value for key, value in json.loads(answer.out).items() if value}
+    return Room(go, folder, tuple((_environment(folder, entry) | reach).items()))
+
+
+def _environment(folder: Path, entry: Go) -> dict[str, str]:
+    network = {
+        key: value
+        for key, value in os.environ.items()
+        if any(word in key.upper() for word in _NETWORK)
+    }
+    # git is what the go command asks where a module comes from no proxy.
+    kept = network | {"PATH": os.environ.get("PATH", os.defpath)}
+    kept["NETRC"] = os.environ.get("NETRC", os.path.expanduser("~/.netrc"))
+    homes = {"HOME": "home", "GOPATH": "path", "GOCACHE": "cache", "GOTMPDIR": "tmp"}
+    for name in homes.values():
+        (folder / name).mkdir()
+    rooms = {key: str(folder / name) for key, name in homes.items()}
+    fixed = {
+        "GOENV": "off",
+        "GOTOOLCHAIN": "local",
+        "GOWORK": "off",
+        "GOOS": "linux",
+        "GOARCH": entry.arch,
+        "GOAMD64": "v1",
+        "CGO_ENABLED": "0",
+        # Modules are left writable, so that they can be thrown away by others than root.
+        "GOFLAGS": "-trimpath -buildvcs=false -modcacherw",
+    }
+    return kept | rooms | fixed
+
+
+def module_sum(room: Room, module: str, version: str) -> str:
+    """The h1: sum of a module's content, once the go command has checked it; or raise Refused."""
+    answer = room.run("mod", "download", "-json", f"{module}@{version}")
+    return str(json.loads(answer.out)["Sum"])
+
+
+def latest(room: Room, module: str) -> str:
+    """The newest release of a module that the proxy knows, or raise Refused."""
+    answer = room.run("list", "-m", "-json", f"{module}@latest")
+    return str(json.loads(answer.out)["Version"])
+
+
+def build(room: Room, entry: Go, version: str, progress: Progress) -> Path:
+    """Build the entry's command at `version`; the program's path, or raise Refused."""
+    label = f"{entry.name}: building {version} (some 2 or 3 minutes on two cores)"
+    progress(label)
+    room.run(
+        "install",
+        f"{entry.pin.package}@{version}",
+        tick=lambda seconds: progress(f"{label}, {seconds} s"),
+    )
+    return room.folder / "path" / "bin" / entry.pin.package.rpartition("/")[2]
+
+
+def fetch(entry: Go, wheel: Path, folder: Path, progress: Progress) -> Path:
+    """Build the pinned command with the toolchain in `wheel`, below `folder`.
+
+    Raises Refused where the module's sum is not the locked one, and with what go complains of.
+    """
+    room = furnish(wheel, entry, folder, progress)
+    progress(f"{entry.name}: downloading {entry.module} {entry.pin.version}")
+    total = module_sum(room, entry.module, entry.pin.version)
+    if total != entry.sum:
+        raise Refused(f"the module's sum is {total}, locked is {entry.sum}")
+    return build(room, entry, entry.pin.version, progress)

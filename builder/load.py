@@ -1,0 +1,118 @@
+"""configs/ → checked values. The phases run in order, and each tells all of its problems at once:
+syntax of every file, shape of every document, then the rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder import checks, declare, inherit, schema
+from builder.model import Host, Site
+from builder.network import Trust
+from builder.problems import ConfigError, Finding, Place, Problem, UserError, known
+from builder.source import Data, Sources, read
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A site with its hosts, sorted by name; every rule holds."""
+
+    site: Site
+    hosts: tuple[Host, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Documents:
+    site: dict[str, Data]
+    hosts: dict[str, dict[str, Data]]
+    sources: Sources
+
+
+def load(root: Path, only: Sequence[str] = ()) -> Config:
+    """Read and check the configuration in `root`/configs.
+
+    All files are read and all rules run, whichever hosts are asked for: `only` narrows what is
+    returned. Raises ConfigError for what is wrong in them, UserError for an unknown host in `only`
+    or a file that is not there.
+    """
+    documents = _read(root)
+    _raise(documents.sources, _shape(documents))
+    site = declare.site(documents.site)
+    hosts = tuple(
+        declare.host(inherit.whole(name, documents.hosts)) for name in sorted(documents.hosts)
+    )
+    _raise(documents.sources, _rules(site, hosts))
+    for name in only:
+        if name not in documents.hosts:
+            raise UserError(
+                f"host '{name}' is not in configs/hosts; {known(name, documents.hosts)}"
+            )
+    return Config(site, tuple(h for h in hosts if not only or h.name in only))
+
+
+def trust(root: Path, host: str) -> Trust | None:
+    """The public certificates that `invoke ca.init` left in configs/ca, None where it has not."""
+    folder = root / "configs" / "ca"
+    try:
+        return Trust((folder / "root.crt").read_bytes(), (folder / f"{host}.crt").read_bytes())
+    except FileNotFoundError:
+        return None
+
+
+def _read(root: Path) -> _Documents:
+    configs = root / "configs"
+    files = {"site": configs / "site.yaml"}
+    for path in sorted((configs / "hosts").glob("*.yaml")):
+        files[f"hosts/{path.stem}"] = path
+    if len(files) == 1:
+        raise UserError(
+            f"there is no host in {configs / 'hosts'}", "describe one in configs/hosts/NAME.yaml"
+        )
+    texts, data, problems = {}, {}, list[Problem]()
+    for document, path in files.items():
+        try:
+            texts[document] = (str(path.relative_to(root)), path.read_bytes())
+        except FileNotFoundError as error:
+            raise UserError(f"{path} is not there", "it describes the site") from error
+        try:
+            data[document] = read(*texts[document])
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(problems)
+    site = data.pop("site")
+    hosts = {document.removeprefix("hosts/"): host for document, host in data.items()}
+    chains = {
+        f"hosts/{name}": tuple(f"hosts/{one}" for one in inherit.chain(name, hosts))
+        for name in hosts
+    }
+    return _Documents(site, hosts, Sources(texts, chains))
+
+
+def _shape(documents: _Documents) -> Iterable[Finding]:
+    yield from schema.findings("site", documents.site, "site")
+    for name in documents.hosts:
+        broken = inherit.findings(name, documents.hosts)
+        yield from broken
+        if broken:
+            continue
+        whole = inherit.whole(name, documents.hosts)
+        yield from schema.findings(f"hosts/{name}", whole, "host")
+        if whole.get("host", name) != name:
+            place = Place(f"hosts/{name}", ("host",))
+            yield Finding(place, f"the file is called {name}.yaml, the host is not", "host-name")
+
+
+def _rules(site: Site, hosts: tuple[Host, ...]) -> Iterable[Finding]:
+    yield from checks.site_findings(site)
+    for host in hosts:
+        yield from checks.host_findings(site, host)
+    yield from checks.fleet_findings(site, hosts)
+
+
+def _raise(sources: Sources, findings: Iterable[Finding]) -> None:
+    found = list(findings)
+    if found:
+        raise ConfigError(sources.problems(found))
