@@ -16,7 +16,7 @@ from pathlib import Path
 from builder.inputs.cache import Cache, Progress
 from builder.inputs.lock import Input, Lock, has_layer, load_lock
 
-__all__ = ["Lock", "Progress", "ProgramLayer", "default_cache", "layer", "load_lock", "update"]
+__all__ = ["Lock", "ProgramLayer", "Progress", "default_cache", "layer", "load_lock", "update"]
 
 _ROOT = Path(__file__).parent
 _RECIPE = (_ROOT / "recipe.py", _ROOT.parent / "tree.py")

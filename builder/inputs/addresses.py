@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from builder.inputs.cache import Progress
-from builder.inputs.clients import TICK, Refused
+from builder.inputs.clients import TICK, RefusalError
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0
@@ -26,7 +26,7 @@ _BROKEN = (
 def fetch(url: str, folder: Path, label: str, progress: Progress) -> Path:
     """Download `url` into `folder`, with the proxies that the environment names.
 
-    Raises Refused: no answer in 60 s, an error of the server, fewer bytes than were announced.
+    Raises RefusalError: no answer in 60 s, an error of the server, fewer bytes than were announced.
     """
     target = folder / "download"
     progress(f"{label}: downloading {url}")
@@ -41,7 +41,7 @@ def fetch(url: str, folder: Path, label: str, progress: Progress) -> Path:
                     progress(f"{label}: downloading {url}, {size >> 20} MiB")
             announced = answer.headers.get("Content-Length")
     except _BROKEN as error:
-        raise Refused(str(error)) from error
+        raise RefusalError(str(error)) from error
     if announced is not None and int(announced) != size:
-        raise Refused(f"broke off after {size} of {announced} bytes")
+        raise RefusalError(f"broke off after {size} of {announced} bytes")
     return target

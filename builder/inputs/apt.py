@@ -16,7 +16,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from builder.inputs.cache import Cache
-from builder.inputs.clients import Answer, Refused, mebibytes, run
+from builder.inputs.clients import Answer, RefusalError, mebibytes, run
 from builder.inputs.lock import Debian, Pin
 
 # Of the machine's configuration only how to reach a mirror is taken over: neither its hooks, which
@@ -26,7 +26,9 @@ _TAKEN = re.compile(
     r'[^ ]+ ".*";'
 )
 _DEBIAN = ("stable", "oldstable", "testing", "unstable", "sid", "bullseye", "bookworm", "trixie")
-_OFFER = re.compile(r"^'(?P<uri>[^']+)' (?P<file>\S+) \d+ SHA256:(?P<sha256>[0-9a-f]{64})$", re.M)
+_OFFER = re.compile(r"^'[^']+' (?P<file>\S+) \d+ SHA256:(?P<sha256>[0-9a-f]{64})$", re.MULTILINE)
+_FIELD = re.compile(r"^([A-Za-z-]+):(.*(?:\n[ \t].*)*)", re.MULTILINE)
+_LINE = re.compile(r"^deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#\n]+)", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,28 +50,28 @@ class Apt:
     updated: str | None = field(default=None, init=False)
 
     def own(self, pin: Pin, folder: Path) -> Path:
-        """Download `pin` into `folder` with the machine's own lists, or raise Refused."""
+        """Download `pin` into `folder` with the machine's own lists, or raise RefusalError."""
         options = ["-o", "APT::Sandbox::User=root"] if os.geteuid() == 0 else []
         return self._download(pin, folder, options, dict(os.environ))
 
     def suite(self, pin: Pin, folder: Path) -> Path:
-        """Download `pin` into `folder` from the locked suite, or raise Refused."""
+        """Download `pin` into `folder` from the locked suite, or raise RefusalError."""
         with self.cache.locked(f"apt-{self._place().name}", self.entry.name):
             environment = self._updated(folder)
             try:
                 return self._download(pin, folder, [], environment)
-            except Refused as refused:
-                raise Refused(f"{refused}{self.updated}") from refused
+            except RefusalError as refused:
+                raise RefusalError(f"{refused}{self.updated}") from refused
 
     def newest(self, pin: Pin, folder: Path) -> Pin:
-        """The newest version of `pin`'s package in the locked suite, or raise Refused."""
+        """The newest version of `pin`'s package in the locked suite, or raise RefusalError."""
         with self.cache.locked(f"apt-{self._place().name}", self.entry.name):
             environment = self._updated(folder)
             name = f"{pin.package}:{self.entry.arch}"
             answer = self._apt(["download", "--print-uris", name], folder, environment)
         offer = _OFFER.search(answer.out)
         if answer.code or offer is None:
-            raise Refused(f"{answer.gist()}{self.updated}")
+            raise RefusalError(f"{answer.gist()}{self.updated}")
         return Pin(pin.package, unquote(offer["file"].split("_")[1]), offer["sha256"])
 
     def _place(self) -> Path:
@@ -82,13 +84,13 @@ class Apt:
         answer = self._apt([*options, "download", name], folder, env, label)
         files = sorted(folder.glob("*.deb"))
         if answer.code or len(files) != 1:
-            raise Refused(answer.gist())
+            raise RefusalError(answer.gist())
         return files[0]
 
     def _apt(
         self, arguments: list[str], folder: Path, env: dict[str, str], label: str = ""
     ) -> Answer:
-        def tick(seconds: int) -> None:
+        def tick() -> None:
             self.cache.progress(f"{label or self.entry.name}, {mebibytes(folder)}")
 
         return run(["apt-get", "-q", *arguments], cwd=folder, env=env, tick=tick)
@@ -101,7 +103,7 @@ class Apt:
             return environment
         repositories = list(derived(machine_sources(folder), self.entry.suite))
         if not repositories:
-            raise Refused("this machine's APT sources name no Debian mirror")
+            raise RefusalError("this machine's APT sources name no Debian mirror")
         for below in ("lists/partial", "cache/archives/partial"):
             (place / below).mkdir(parents=True, exist_ok=True)
         (place / "status").touch()
@@ -128,6 +130,7 @@ class Apt:
             "APT::Architecture": self.entry.arch,
             "APT::Architectures": self.entry.arch,
             "Acquire::Languages": "none",
+            "Acquire::GzipIndexes": "true",
             # What is locked as "stable" today is "oldstable" one day, and still the same archive.
             "Acquire::AllowReleaseInfoChange": "true",
             **({"APT::Sandbox::User": "root"} if os.geteuid() == 0 else {}),
@@ -156,10 +159,7 @@ def parse_sources(text: str) -> Iterator[Repository]:
     """Entries of a `.sources` file that are switched on and give binary packages."""
     lines = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     for stanza in re.split(r"\n[ \t]*\n", lines):
-        fields = {
-            key.lower(): value.strip(" \t")
-            for key, value in re.findall(r"^([A-Za-z-]+):((?:.*)(?:\n[ \t].*)*)", stanza, re.M)
-        }
+        fields = {key.lower(): value.strip(" \t") for key, value in _FIELD.findall(stanza)}
         enabled = fields.get("enabled", "yes").strip().lower() not in ("no", "false", "0", "off")
         if enabled and "deb" in fields.get("types", "").split():
             uris, suites, components = (
@@ -170,8 +170,7 @@ def parse_sources(text: str) -> Iterator[Repository]:
 
 def parse_list(text: str) -> Iterator[Repository]:
     """Entries of a `sources.list` that give binary packages."""
-    line = re.compile(r"^deb\s+(?:\[([^]]*)\]\s+)?(\S+)\s+(\S+)\s+([^#\n]+)", re.M)
-    for options, uri, suite, components in line.findall(text):
+    for options, uri, suite, components in _LINE.findall(text):
         signed = re.search(r"signed-by=(\S+)", options)
         vouches = signed[1].replace(",", " ") if signed else ""
         yield Repository((uri,), (suite,), tuple(components.split()), vouches)

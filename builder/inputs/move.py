@@ -14,7 +14,7 @@ from pathlib import Path
 from builder.inputs import fetch, golang, pypi
 from builder.inputs.apt import Apt
 from builder.inputs.cache import Cache
-from builder.inputs.clients import Refused, sha256
+from builder.inputs.clients import RefusalError, sha256
 from builder.inputs.lock import Debian, Go, Input, Lock, Pypi, Url, has_layer, load_lock
 from builder.problems import UserError
 
@@ -31,7 +31,7 @@ def update(lock_path: Path, name: str | None, cache: Cache) -> list[str]:
         try:
             with cache.locked(f"move-{entry.name}", entry.name), cache.scratch(entry.name) as room:
                 new = new.replaced(_newest(old, new, entry, name, cache, room))
-        except Refused as refused:
+        except RefusalError as refused:
             message = f"{lock_path}: input '{entry.name}': no newest version to be had: {refused}"
             raise UserError(message, "the lock is as it was") from refused
     changes = [line for entry in new.entries for line in _changes(old.entry(entry.name), entry)]
@@ -53,7 +53,7 @@ def _chosen(lock: Lock, name: str | None) -> list[Input]:
 def _newest(
     old: Lock, new: Lock, entry: Input, name: str | None, cache: Cache, room: Path
 ) -> Input:
-    """`entry` with its newest pins; Refused where its client has no answer."""
+    """`entry` with its newest pins; RefusalError where its client has no answer."""
     if isinstance(entry, Pypi):
         pin = pypi.newest(entry, room, cache.progress)
         return entry if pin.version == entry.pin.version else replace(entry, pin=pin)
@@ -80,7 +80,7 @@ def _rebuilt(lock: Lock, entry: Go, moved_tool: bool, move: bool, cache: Cache, 
     program = golang.build(room, entry, version, cache.progress)
     have = sha256(program)
     # The program is at hand: the next build need not make it again.
-    cache.once(f"files/{have}", entry.name, lambda temp: program)
+    cache.once(f"files/{have}", entry.name, lambda _: program)
     sources = entry.pin.sources if have == entry.pin.sha256 else ()
     pin = replace(entry.pin, version=version, sha256=have, sources=sources)
     return replace(entry, pin=pin, sum=total)

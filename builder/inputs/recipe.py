@@ -79,7 +79,8 @@ def _package(entry: Debian, package: Path, folder: Path) -> list[Entry]:
     with subprocess.Popen(
         [dpkg, "--fsys-tarfile", str(package)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as child:
-        assert child.stdout is not None and child.stderr is not None
+        assert child.stdout is not None
+        assert child.stderr is not None
         with tarfile.open(fileobj=child.stdout, mode="r|") as archive:
             entries = _kept(entry, archive, folder)
         child.stdout.read()

@@ -50,14 +50,15 @@ def ensure() -> Path:
     if final.is_dir():
         return final
     cache().mkdir(parents=True, exist_ok=True)
-    with _locked(cache() / "lock"):
+    with locked(cache() / "lock"):
         if not final.is_dir():
             _make(final)
     return final
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock file `path`; waits for who holds it."""
     with path.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield

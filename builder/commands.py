@@ -1,0 +1,140 @@
+"""What each command of `./invoke` does once its arguments are parsed, and what it prints.
+
+Imports stay inside of the functions: a command pays only for what it uses.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from builder import cli
+
+if TYPE_CHECKING:
+    from builder.build import Built
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def check(json: bool) -> int:
+    """Say what is wrong with configs/; write nothing."""
+    from builder.load import load
+
+    config = load(ROOT)
+    if json:
+        cli.emit({"problems": []})
+    else:
+        hosts = ", ".join(host.name for host in config.hosts)
+        print(f"configs/ is good: {hosts}")
+    return cli.DONE
+
+
+def build(hosts: Sequence[str], twice: bool, json: bool) -> int:
+    """Build releases into dist/; with `twice` build them again under other conditions first."""
+    from builder import fresh
+
+    question = sorted(hosts)
+    said = None if twice else fresh.answer(str(ROOT), question)
+    if said is None:
+        said = _build(question, twice)
+    _tell_build(cast(dict[str, Any], said), json)
+    return cli.DONE
+
+
+def _build(hosts: Sequence[str], twice: bool) -> dict[str, Any]:
+    from builder import build as building
+    from builder import fresh, keys
+
+    os.makedirs(ROOT / "dist", exist_ok=True)
+    before = fresh.observe(str(ROOT))
+    built = building.build(ROOT, hosts, keys.signer(), cli.progress)
+    if twice:
+        from builder import again
+
+        again.compare(ROOT, built, cli.progress)
+    said = _said(built, twice)
+    if not twice:
+        fresh.keep(str(ROOT), hosts, before, {**said, "unchanged": True})
+    return said
+
+
+def _said(built: Sequence[Built], twice: bool) -> dict[str, Any]:
+    return {
+        "twice": twice,
+        "hosts": {
+            b.host: {
+                "release": b.release,
+                "folder": str(b.folder.relative_to(ROOT)),
+                "signed": b.signed,
+                "built": b.made,
+                "artifacts": [
+                    {"name": a.name, "kind": a.kind, "digest": a.digest} for a in b.artifacts
+                ],
+                "plain": [
+                    {"service": p.service, "hop": p.hop, "reason": p.reason} for p in b.plain
+                ],
+                "unready": list(b.unready),
+            }
+            for b in built
+        },
+    }
+
+
+def _tell_build(said: Mapping[str, Any], json: bool) -> None:
+    hosts: dict[str, Any] = said["hosts"]
+    if said.get("unchanged"):
+        hosts = {name: {**host, "built": 0} for name, host in hosts.items()}
+    if json:
+        cli.emit({"hosts": hosts})
+        return
+    for name, host in hosts.items():
+        _tell_host(name, host, bool(said.get("twice")))
+
+
+def _tell_host(name: str, host: Mapping[str, Any], twice: bool) -> None:
+    count, new = len(host["artifacts"]), host["built"]
+    made = f"{new} of {count} artifacts new" if new else f"{count} artifacts, none new"
+    notes = [made, "signed" if host["signed"] else "unsigned"]
+    if twice:
+        notes.append("built twice, the same bytes")
+    print(f"{name}  {host['release'][:12]}  {host['folder']}  ({', '.join(notes)})")
+    for plain in host["plain"]:
+        print(f"  plain text: {plain['service']}, hop {plain['hop']}: {plain['reason']}")
+    for reason in host["unready"]:
+        print(f"  not to be deployed: {reason}")
+
+
+def diff(a: str, b: str, text: bool, json: bool) -> int:
+    """Show how two releases differ, by meaning, and with `text` line by line."""
+    from builder import compare
+
+    compare.show(ROOT, a, b, text=text, json=json)
+    return cli.DONE
+
+
+def ca_init() -> int:
+    """Make the site's root and the hosts' intermediates."""
+    from builder import ca
+
+    raise NotImplementedError(ca)
+
+
+def key_init() -> int:
+    """Make the operator's signing key."""
+    from builder import keys
+
+    raise NotImplementedError(keys)
+
+
+def inputs_update(names: Sequence[str]) -> int:
+    """Move pins in configs/inputs.lock and show what changed."""
+    from builder import inputs
+
+    changes: list[str] = []
+    for name in names or [None]:
+        changes += inputs.update(ROOT / "configs" / "inputs.lock", name, cli.progress)
+    cli.progress("")
+    print("\n".join(changes) if changes else "every pin is the newest already")
+    return cli.DONE
