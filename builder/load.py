@@ -92,14 +92,14 @@ def _read(root: Path) -> _Documents:
 
 
 def _shape(documents: _Documents) -> Iterable[Finding]:
-    yield from schema.findings("site", documents.site, "site")
+    yield from schema.findings("site", documents.site, schema.shipped("site"))
     for name in documents.hosts:
         broken = inherit.findings(name, documents.hosts)
         yield from broken
         if broken:
             continue
         whole = inherit.whole(name, documents.hosts)
-        yield from schema.findings(f"hosts/{name}", whole, "host")
+        yield from schema.findings(f"hosts/{name}", whole, schema.shipped("host"))
         if whole.get("host", name) != name:
             place = Place(f"hosts/{name}", ("host",))
             yield Finding(place, f"the file is called {name}.yaml, the host is not", "host-name")

@@ -6,7 +6,7 @@ who reads what is expected and what was given. A schema says what it expects in 
 
 Stricter than jsonschema, as JSON Schema itself is: `$` in a pattern is the end of the text (to
 Python, also the place before a last line feed), `\\d` is 0 to 9, and 2.0 is no integer. `$ref`
-points to a definition, and takes only annotations beside it.
+points to a definition, and what stands beside it adds to that.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Shape:
 @lru_cache(maxsize=16)
 def shipped(name: str, folder: Path = SCHEMAS) -> Shape:
     """The shape of `folder`/NAME.schema.json, with the schemas beside it that it refers to."""
-    schemas = {path.name: json.loads(path.read_text()) for path in folder.glob("*.schema.json")}
+    schemas = {path.name: json.loads(path.read_bytes()) for path in folder.glob("*.schema.json")}
     return compiled(schemas[f"{name}.schema.json"], schemas)
 
 
@@ -66,7 +66,8 @@ def compiled(schema: Schema, others: Mapping[str, Schema] | None = None) -> Shap
     checker = FormatChecker(formats=())
     for name in _FORMATS:
         checker.checks(name, raises=ValueError)(_FORMATS[name])
-    strict = validators.extend(Draft202012Validator, {"pattern": _pattern}, type_checker=types)
+    extend: Any = validators.extend
+    strict = extend(Draft202012Validator, {"pattern": _pattern}, type_checker=types)
     # Inlined, validation takes a third of the time that following each reference takes.
     return Shape(strict(_inlined(schema, schema, others or {}), format_checker=checker))
 
@@ -76,12 +77,12 @@ def findings(document: str, data: Data, shape: Shape) -> list[Finding]:
 
     `document` is the id that places carry, such as "hosts/pve1".
     """
-    told = (f for error in shape.validator.iter_errors(data) for f in _told(error, document, data))
-    return list(dict.fromkeys(told))
+    faults = (_Fault.of(error, document) for error in shape.validator.iter_errors(data))
+    return list(dict.fromkeys(found for fault in faults for found in _told(fault, data)))
 
 
 def _inlined(node: Any, root: Schema, others: Mapping[str, Schema], depth: int = 0) -> Any:
-    """`node` with each `$ref` replaced by what it refers to, and the annotations beside it."""
+    """`node` with each `$ref` replaced by what it refers to, and what stands beside it."""
     assert depth < 100, "a schema that refers to itself can't be inlined"
     if isinstance(node, list):
         return [_inlined(item, root, others, depth + 1) for item in node]
@@ -90,13 +91,15 @@ def _inlined(node: Any, root: Schema, others: Mapping[str, Schema], depth: int =
     if not isinstance(reference := node.get("$ref"), str):
         return {k: _inlined(v, root, others, depth + 1) for k, v in node.items() if k != "$defs"}
     beside = {key: value for key, value in node.items() if key != "$ref"}
-    assert all(k in ANNOTATIONS or k.startswith("x-") for k in beside), f"beside $ref: {beside}"
     file, _, pointer = reference.partition("#")
     root = others[file] if file else root
     target: Any = root
     for step in pointer.strip("/").split("/"):
         target = target[step] if step else target
-    return {**_inlined(target, root, others, depth + 1), **beside}
+    inlined = _inlined(target, root, others, depth + 1)
+    twice = {k for k in beside if k in inlined and not k.startswith("x-")} - ANNOTATIONS
+    assert not twice, f"{twice} of {reference} can't be given again beside $ref"
+    return {**inlined, **beside}
 
 
 # Keywords that mean more here than in jsonschema.
@@ -106,7 +109,7 @@ def _is_integer(_: object, value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _pattern(_: object, pattern: str, value: object, schema: Schema) -> Iterator[ValidationError]:
+def _pattern(_: object, pattern: str, value: object, *_schema: object) -> Iterator[ValidationError]:
     from jsonschema import ValidationError
 
     if isinstance(value, str) and not expression(pattern).search(value):
@@ -161,70 +164,106 @@ _FORMATS: Mapping[str, Callable[[object], bool]] = {
 }
 
 
-# Errors → findings. Each teller takes the error, the place of the value and its name.
+# Errors → findings.
 
 
-def _told(error: ValidationError, document: str, data: Data) -> Iterator[Finding]:
-    place = Place(document, tuple(error.absolute_path))
-    holder = _at(data, place.path)
-    if isinstance(holder, dict) and isinstance(error.instance, str):
-        # From `propertyNames`: the value judged is a key of the mapping at this place.
-        key = error.instance
-        message = f"'{key}' can't be a key here; it must be {_expects(error.schema)}"
-        yield Finding((place / key).named(), message, "wrong-format")
-    elif error.validator in ("anyOf", "oneOf"):
-        yield from _told_of_branches(error, document, data, place)
-    else:
-        yield from _TELLERS[str(error.validator)](error, place, _name(place))
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """One error of jsonschema: `keyword` of `schema`, which wants `wanted`, refuses `given`."""
 
+    place: Place
+    keyword: str
+    wanted: Any
+    given: Any
+    schema: Any
+    # The innermost key that leads to the value, as a sentence calls the value.
+    name: str
+    # Of `anyOf` and `oneOf`, the faults of each branch.
+    branches: tuple[tuple[_Fault, ...], ...] = ()
 
-def _at(data: Data, path: Iterable[str | int]) -> Data:
-    for step in path:
-        data = data[step]  # type: ignore[index,call-overload]
-    return data
+    @staticmethod
+    def of(error: ValidationError, document: str) -> _Fault:
+        place = Place(document, tuple(error.absolute_path))
+        branches: dict[str | int, list[_Fault]] = {}
+        for inner in error.context or ():
+            fault = _Fault.of(inner, document)
+            branches.setdefault(inner.relative_schema_path[0], []).append(fault)
+        return _Fault(
+            place,
+            str(error.validator),
+            error.validator_value,
+            error.instance,
+            error.schema,
+            _name(place),
+            tuple(map(tuple, branches.values())),
+        )
+
+    def finding(self, code: str, message: str) -> Finding:
+        return Finding(self.place, message, code)
+
+    def unexpected(self, code: str, expected: str, given: str = "") -> Finding:
+        if self.given is None:
+            return self.finding(code, f"{self.name} has no value; it must be {expected}")
+        hint = ""
+        if isinstance(self.given, str) and "true or false" in expected:
+            lower = self.given.lower()
+            hint = "; write true" if lower in _TRUE else "; write false" if lower in _FALSE else ""
+        message = f"{self.name} must be {expected}, not {given or _shown(self.given)}{hint}"
+        return self.finding(code, message)
 
 
 def _name(place: Place) -> str:
-    """How a sentence calls the value at `place`."""
     names = [step for step in place.path if isinstance(step, str)]
     if not names:
         return "the document"
     return f"'{names[-1]}'" if place.path[-1] == names[-1] else f"each item of '{names[-1]}'"
 
 
-def _told_of_branches(
-    error: ValidationError, document: str, data: Data, place: Place
-) -> Iterator[Finding]:
-    """Of alternatives, only what keeps the value from the one it was meant for."""
-    branches: dict[int, list[ValidationError]] = {}
-    for inner in error.context or ():
-        branches.setdefault(int(inner.relative_schema_path[0]), []).append(inner)
-    if not branches:
-        yield Finding(place, f"{_name(place)} fits more than one of its forms", "wrong-value")
+def _told(fault: _Fault, data: Data) -> Iterator[Finding]:
+    """The findings of one fault in `data`."""
+    if isinstance(fault.given, str) and isinstance(_at(data, fault.place.path), dict):
+        # From `propertyNames`: what is judged is a key of the mapping at this place.
+        message = f"'{fault.given}' can't be a key here; it must be {_expects(fault.schema)}"
+        yield Finding((fault.place / fault.given).named(), message, "wrong-format")
+    elif fault.keyword in ("anyOf", "oneOf"):
+        yield from _told_of_branches(fault, data)
+    else:
+        yield from _TELLERS[fault.keyword](fault)
+
+
+def _at(data: Data, path: Iterable[str | int]) -> Data:
+    for step in path:
+        data = data[step]  # type: ignore[index]
+    return data
+
+
+def _told_of_branches(fault: _Fault, data: Data) -> Iterator[Finding]:
+    """Of alternatives, only what keeps the value from the one that it was meant for."""
+    if not fault.branches:
+        yield fault.finding("wrong-value", f"{fault.name} fits more than one of its forms")
         return
-    meant = [b for b in branches.values() if not any(_is_whole(e, "type") for e in b)]
-    nearest = min(meant, key=_distance, default=[])
-    if nearest and not any(_is_whole(e, *_OF_SCALARS) for e in nearest):
+    typed = [b for b in fault.branches if not any(_is_whole(f, fault, "type") for f in b)]
+    nearest = min(typed, key=_distance, default=())
+    alone = len(typed) == 1 and nearest[0].keyword not in ("const", "enum")
+    if nearest and (alone or not any(_is_whole(f, fault) for f in nearest)):
         for inner in nearest:
-            yield from _told(inner, document, data)
+            yield from _told(inner, data)
         return
-    forms = dict.fromkeys(_expects(e.schema) for b in meant or branches.values() for e in b[:1])
-    expected = ", or ".join(forms)
-    yield _unexpected(error, place, expected, "wrong-value" if meant else "wrong-type")
+    forms = dict.fromkeys(_expects(branch[0].schema) for branch in fault.branches)
+    expected = fault.schema.get("x-expects") or ", or ".join(forms)
+    yield fault.unexpected("wrong-value" if typed else "wrong-type", expected)
 
 
-_OF_SCALARS = ("const", "enum", "pattern", "format", "minimum", "maximum", "minLength", "maxLength")
+def _is_whole(inner: _Fault, outer: _Fault, keyword: str = "") -> bool:
+    """Whether a branch refuses the value itself, not an entry or item of it."""
+    about_keys = inner.keyword in ("required", "additionalProperties")
+    same = inner.place == outer.place and not about_keys
+    return same and (not keyword or inner.keyword == keyword)
 
 
-def _is_whole(error: ValidationError, *keywords: str) -> bool:
-    """Whether one of `keywords` judged the whole value of a branch, not a part of it."""
-    return error.validator in keywords and not error.relative_path
-
-
-def _distance(errors: list[ValidationError]) -> tuple[int, int]:
-    """How far a mapping is from a branch: keys that are missing or too many count most."""
-    keys = [e for e in errors if e.validator in ("required", "additionalProperties")]
-    return sum(len(_extra(e)) or 1 for e in keys), len(errors)
+def _distance(faults: tuple[_Fault, ...]) -> tuple[int, int]:
+    """How far a mapping is from a branch: keys too many or missing count most."""
+    return sum(len(_extra(f)) + len(_missing(f)) for f in faults), len(faults)
 
 
 def _expects(schema: Any) -> str:
@@ -235,18 +274,15 @@ def _expects(schema: Any) -> str:
         return _shown(schema["const"])
     if "enum" in schema:
         return "one of " + ", ".join(map(str, schema["enum"]))
-    if "minimum" in schema or "maximum" in schema:
-        return _range(schema)
-    kinds = schema.get("type", ())
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    return " or ".join(_TYPES[kind] for kind in kinds) or "another value"
+    kinds = schema.get("type", "object")
+    words = " or ".join(_TYPES[kind] for kind in ([kinds] if isinstance(kinds, str) else kinds))
+    return words + _range(schema.get("minimum"), schema.get("maximum"))
 
 
-def _range(schema: Any) -> str:
-    low, high = schema.get("minimum"), schema.get("maximum")
+def _range(low: object, high: object) -> str:
     if high is None:
-        return f"a number of at least {low}"
-    return f"a number of at most {high}" if low is None else f"a number from {low} to {high}"
+        return "" if low is None else f" of at least {low}"
+    return f" of at most {high}" if low is None else f" from {low} to {high}"
 
 
 def _shown(value: object) -> str:
@@ -257,111 +293,89 @@ def _shown(value: object) -> str:
         return "a list"
     if not isinstance(value, str):
         return json.dumps(value)
-    return f"'{value}'" if len(value) <= _LONGEST_SHOWN else f"'{value[:_LONGEST_SHOWN]}…'"
+    line = " ".join(value.split("\n"))
+    return f"'{line}'" if len(line) <= _LONGEST_SHOWN else f"'{line[:_LONGEST_SHOWN]}…'"
 
 
-def _unexpected(error: ValidationError, place: Place, expected: str, code: str) -> Finding:
-    given = error.instance
-    if given is None:
-        return Finding(place, f"{_name(place)} has no value; it must be {expected}", code)
-    shown = f"the string {_shown(given)}" if _is_misread(given, expected) else _shown(given)
-    message = f"{_name(place)} must be {expected}, not {shown}"
-    return Finding(place, message, code)
-
-
-def _is_misread(given: object, expected: str) -> bool:
-    """Whether text was given where another type is expected, which its quotes don't tell."""
-    return isinstance(given, str) and expected.startswith(("a number", "a whole", "true or", "a p"))
-
-
-def _told_type(error: ValidationError, place: Place, _: str) -> Iterator[Finding]:
-    finding = _unexpected(error, place, _expects(error.schema), "wrong-type")
-    given, kind = error.instance, error.validator_value
-    hint = ""
-    if kind == "boolean" and isinstance(given, str):
-        lower = given.lower()
-        hint = "; write true" if lower in _TRUE else "; write false" if lower in _FALSE else ""
-    elif kind == "string" and isinstance(given, bool | int | float):
-        hint = "; put it in quotes"
-    yield Finding(finding.place, finding.message + hint, finding.code)
-
-
-def _told_unknown(error: ValidationError, place: Place, _: str) -> Iterator[Finding]:
-    legal = error.schema.get("properties", {}) if isinstance(error.schema, dict) else {}
-    for key in _extra(error):
-        message = f"'{key}' is not known here; {known(key, legal)}"
-        yield Finding((place / key).named(), message, "unknown-key")
-
-
-def _extra(error: ValidationError) -> list[str]:
-    """The keys that `additionalProperties: false` refuses; none for another error."""
-    if error.validator != "additionalProperties" or not isinstance(error.schema, dict):
+def _extra(fault: _Fault) -> list[str]:
+    """The keys that `additionalProperties: false` refuses; none for another keyword."""
+    if fault.keyword != "additionalProperties":
         return []
-    return [key for key in error.instance if key not in error.schema.get("properties", {})]
+    return [key for key in fault.given if key not in fault.schema.get("properties", {})]
 
 
-def _told_missing(error: ValidationError, place: Place, name: str) -> Iterator[Finding]:
-    assert isinstance(error.validator_value, list)
-    for key in error.validator_value:
-        if key not in error.instance:
-            yield Finding(place.named(), f"{name} lacks '{key}'", "missing-key")
+def _missing(fault: _Fault) -> list[str]:
+    """The keys that `required` misses; none for another keyword."""
+    return [k for k in fault.wanted if k not in fault.given] if fault.keyword == "required" else []
 
 
-def _told_value(error: ValidationError, place: Place, name: str) -> Iterator[Finding]:
-    legal = error.validator_value if error.validator == "enum" else [error.validator_value]
-    assert isinstance(legal, list)
-    hint = known(str(error.instance), map(str, legal))
-    yield Finding(place, f"{name} can't be {_shown(error.instance)}; {hint}", "wrong-value")
+Teller: TypeAlias = Callable[[_Fault], Iterator[Finding]]
 
 
-def _told_expected(code: str) -> Callable[[ValidationError, Place, str], Iterator[Finding]]:
-    def tell(error: ValidationError, place: Place, _: str) -> Iterator[Finding]:
-        yield _unexpected(error, place, _expects(error.schema), code)
-
-    return tell
-
-
-def _told_count(
-    code: str, least: str, unit: str
-) -> Callable[[ValidationError, Place, str], Iterator[Finding]]:
-    def tell(error: ValidationError, place: Place, name: str) -> Iterator[Finding]:
-        units = (
-            unit
-            if error.validator_value == 1
-            else f"{unit[:-1]}ies"
-            if unit[-1] == "y"
-            else f"{unit}s"
-        )
-        message = f"{name} takes {least} {error.validator_value} {units}, not {len(error.instance)}"
-        yield Finding(place, message, code)
-
-    return tell
+def _told_type(fault: _Fault) -> Iterator[Finding]:
+    given = _shown(fault.given)
+    if isinstance(fault.given, str):
+        given = f"the string {given}"
+    elif fault.wanted == "string" and isinstance(fault.given, bool | int | float):
+        given += "; put it in quotes"
+    yield fault.unexpected("wrong-type", _expects(fault.schema), given)
 
 
-def _told_duplicate(error: ValidationError, place: Place, name: str) -> Iterator[Finding]:
+def _told_unknown(fault: _Fault) -> Iterator[Finding]:
+    for key in _extra(fault):
+        message = f"'{key}' is not known here; {known(key, fault.schema.get('properties', {}))}"
+        yield Finding((fault.place / key).named(), message, "unknown-key")
+
+
+def _told_missing(fault: _Fault) -> Iterator[Finding]:
+    for key in _missing(fault):
+        yield Finding(fault.place.named(), f"{fault.name} lacks '{key}'", "missing-key")
+
+
+def _told_value(fault: _Fault) -> Iterator[Finding]:
+    legal = fault.wanted if fault.keyword == "enum" else [fault.wanted]
+    hint = known(str(fault.given), map(str, legal))
+    yield fault.finding("wrong-value", f"{fault.name} can't be {_shown(fault.given)}; {hint}")
+
+
+def _told_duplicate(fault: _Fault) -> Iterator[Finding]:
     seen: list[object] = []
-    for at, item in enumerate(error.instance):
+    for at, item in enumerate(fault.given):
         if item in seen:
-            message = f"{name} has {_shown(item)} twice"
-            yield Finding(place / at, message, "duplicate-item")
+            message = f"{_shown(item)} is in {fault.name} already"
+            yield Finding(fault.place / at, message, "duplicate-item")
         seen.append(item)
 
 
-_TELLERS: Mapping[str, Callable[[ValidationError, Place, str], Iterator[Finding]]] = {
+def _expected(code: str) -> Teller:
+    return lambda fault: iter([fault.unexpected(code, _expects(fault.schema))])
+
+
+def _counted(code: str, bound: str, unit: str, units: str) -> Teller:
+    def tell(fault: _Fault) -> Iterator[Finding]:
+        count = f"{bound} {fault.wanted} {unit if fault.wanted == 1 else units}"
+        yield fault.finding(code, f"{fault.name} takes {count}, not {len(fault.given)}")
+
+    return tell
+
+
+_TELLERS: Mapping[str, Teller] = {
     "type": _told_type,
     "additionalProperties": _told_unknown,
     "required": _told_missing,
     "enum": _told_value,
     "const": _told_value,
-    "pattern": _told_expected("wrong-format"),
-    "format": _told_expected("wrong-format"),
-    "minimum": _told_expected("out-of-range"),
-    "maximum": _told_expected("out-of-range"),
-    "minLength": _told_count("out-of-range", "at least", "character"),
-    "maxLength": _told_count("out-of-range", "at most", "character"),
-    "minItems": _told_count("too-few", "at least", "item"),
-    "maxItems": _told_count("too-many", "at most", "item"),
-    "minProperties": _told_count("too-few", "at least", "entry"),
-    "maxProperties": _told_count("too-many", "at most", "entry"),
     "uniqueItems": _told_duplicate,
+    "pattern": _expected("wrong-format"),
+    "format": _expected("wrong-format"),
+    "minimum": _expected("out-of-range"),
+    "maximum": _expected("out-of-range"),
+    "minLength": _counted("out-of-range", "at least", "character", "characters"),
+    "maxLength": _counted("out-of-range", "at most", "character", "characters"),
+    "minItems": _counted("too-few", "at least", "item", "items"),
+    "maxItems": _counted("too-many", "at most", "item", "items"),
+    "minProperties": _counted("too-few", "at least", "entry", "entries"),
+    "maxProperties": _counted("too-many", "at most", "entry", "entries"),
 }
+# Every keyword that a schema may use: what is judged, and told, and how it is composed.
+KEYWORDS = frozenset(_TELLERS) | {"$ref", "anyOf", "oneOf", "items", "properties", "propertyNames"}

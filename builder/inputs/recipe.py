@@ -61,7 +61,7 @@ def _debian(entry: Debian, fetched: Sequence[Path], scratch: Path) -> list[Entry
     for number, package in enumerate(fetched):
         for each in _package(entry, package, scratch / str(number)):
             if each.path in found:
-                raise UserError(f"input '{entry.name}': {each.path} is in two of its packages")
+                raise UserError(f"input '{entry.name}': {each.path} is twice in its packages")
             found[each.path] = each
     for path in found:
         if any(str(parent) in found for parent in PurePosixPath(path).parents):

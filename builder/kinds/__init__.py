@@ -13,6 +13,7 @@ from builder.kinds import (
     lxc,
     names,
     nginx,
+    slots,
     step_ca,
     traefik,
     units,
@@ -29,7 +30,8 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "acme": acme,
         "names": names,
         "firewall": firewall,
-        "join": join,
+        "slots": slots,
         "units": units,
+        "join": join,
     }
 )

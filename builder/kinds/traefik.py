@@ -1,11 +1,343 @@
-"""Placeholder for the kind traefik."""
+"""The mesh: Traefik's static file for each slot, and its dynamic files, dumped as data.
+
+What follows from Traefik's ways (tried with the pinned 3.7):
+
+- A dynamic file that it can't take refuses the whole directory, so files are small and made of
+  data; it runs them through Go's templates first, so no text may hold an opening `{{`.
+- A backend's certificate is verified by the name in its transport, so each backend is a Traefik
+  service of its own, and a declared service is their weighted sum. Addresses stand in the files
+  and not names: a slot that starts must not depend on the hosts block of another generation.
+- Who calls is told by the address of the connection, never by a header.
+- With `sniStrict`, a handshake fails until the mesh's certificate is there: its own self-signed
+  one is never shown.
+
+A declared prefix is matched by whole segments, and a slash at its end says nothing: `/v1` and
+`/v1/` both match `/v1` and `/v1/models`, neither `/v1beta`.
+
+Draining: with a slot's link led to the folder `traefik/draining` and SIGHUP, the slot asks its
+clients to close their connections; both directories differ in `_slot.yaml` alone.
+"""
 
 from __future__ import annotations
 
-from builder.kinds.artifact import Artifact
-from builder.network import Network
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from builder import emit
+from builder.kinds.artifact import Artifact, GuestFiles
+from builder.kinds.traefik_static import CERTIFICATES, ENTRY, PLAIN_ENTRY, ROOT, static
+from builder.model import Address, Health
+from builder.network import Backend, Network, Routed
+from builder.tree import Entry, File, Link, Tree
+
+KIND = "traefik"
+DYNAMIC = "traefik/dynamic"
+DRAINING = "traefik/draining"
+
+# A front of ours keeps idle connections for longer; programs with a server of their own often for
+# five seconds only (uvicorn, Node.js), and one that closes first loses the request in flight.
+IDLE_FRONT, IDLE_PROGRAM = "50s", "4s"
+_MOST_TRIES = 3
+
+Data = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One rule by which requests find a service; `strip` is a prefix to take off, or empty."""
+
+    name: str
+    host: str
+    path: str
+    clients: tuple[Address, ...]
+    others: tuple[Address, ...]
+    strip: str
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One backend: `url` (tcp: an address with port), verified by `server_name` unless plain."""
+
+    name: str
+    url: str
+    server_name: str
+    weight: int
+    idle: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mesh:
+    """One reached service; `entry` is its entry point."""
+
+    routed: Routed
+    entry: str
+    routes: tuple[Route, ...]
+    children: tuple[Child, ...]
 
 
 def artifacts(network: Network) -> tuple[Artifact, ...]:
-    assert network
-    return ()
+    """The mesh guest's files: two static ones, a dynamic one for each service and two shared."""
+    return (GuestFiles(KIND, network.mesh.guest.name, Tree.of(_files(network))),)
+
+
+def _files(network: Network) -> Iterable[Entry]:
+    for slot in ("a", "b"):
+        yield File(f"traefik/{slot}.yaml", dump(static(network, slot)))
+    shared = {"_mesh.yaml": _shared(network)}
+    shared |= {f"{mesh.routed.service.name}.yaml": _service(mesh) for mesh in view(network)}
+    for name, data in shared.items():
+        yield File(f"{DYNAMIC}/{name}", dump(data))
+        yield Link(f"{DRAINING}/{DYNAMIC}/{name}", f"../../../dynamic/{name}")
+    yield File(f"{DYNAMIC}/_slot.yaml", dump(_slot(draining=False)))
+    yield File(f"{DRAINING}/{DYNAMIC}/_slot.yaml", dump(_slot(draining=True)))
+
+
+def dump(data: Mapping[str, object]) -> bytes:
+    """YAML that Go's templates leave as it is: in it, `{{` stands as an escape of YAML's own."""
+    return emit.yaml_text(data).replace(b"{{", b"{\\x7b")
+
+
+def view(network: Network) -> tuple[Mesh, ...]:
+    """All services that are reached through the mesh, in the network's order."""
+    found = []
+    for routed in network.services:
+        service = routed.service
+        routes = (*_outside(network, routed), *_inside(network, routed))
+        if routes:
+            # tcp is told apart by the name in the handshake, so without one it can't be.
+            plain = service.is_plain("mesh") and service.protocol != "tcp"
+            children = tuple(_child(network, routed, b) for b in routed.backends)
+            found.append(Mesh(routed, PLAIN_ENTRY if plain else ENTRY, routes, children))
+    return tuple(found)
+
+
+def _outside(network: Network, routed: Routed) -> Iterable[Route]:
+    """What the gateway, and nobody else, may ask for."""
+    service = routed.service
+    gateway = network.addresses(network.gateway.guest.name)
+    exposed = [x for x in network.exposed if x.service.name == service.name]
+    if exposed and service.protocol == "tcp":
+        yield Route(f"outside.{service.name}", _tcp_name(network, routed), "", gateway, (), "")
+        return
+    for x in exposed:
+        path = _segments(x.path)
+        strip = path if x.strip else ""
+        yield Route(f"outside.{x.name}{path}", x.name, path, gateway, (), strip)
+
+
+def _inside(network: Network, routed: Routed) -> Iterable[Route]:
+    """What guests and machines may ask for: the declared callers, or all but the gateway."""
+    service = routed.service
+    if service.inside is None:
+        return
+    others: tuple[Address, ...] = ()
+    clients: tuple[Address, ...] = ()
+    if routed.callers is None:
+        others = network.addresses(network.gateway.guest.name)
+    else:
+        clients = tuple(a for name in sorted(routed.callers) for a in network.addresses(name))
+    path = _segments(service.inside.path)
+    yield Route(f"inside.{service.name}", _tcp_name(network, routed), path, clients, others, "")
+
+
+def _tcp_name(network: Network, routed: Routed) -> str:
+    return f"{routed.service.name}.svc.{network.site.domain}"
+
+
+def _segments(prefix: str) -> str:
+    """A declared prefix without the slash at its end; "" is every path."""
+    return prefix.rstrip("/")
+
+
+def _child(network: Network, routed: Routed, backend: Backend) -> Child:
+    service = routed.service
+    host = f"[{backend.address}]" if backend.address.version == 6 else str(backend.address)
+    at = f"{host}:{backend.port}"
+    if service.protocol == "tcp":
+        url = at
+    elif backend.server_name:
+        url = f"https://{at}"
+    else:
+        url = f"h2c://{at}" if service.protocol in {"h2c", "grpc"} else f"http://{at}"
+    front = any(
+        f.service.name == service.name
+        for m in network.members
+        if m.guest.name == backend.name
+        for f in m.fronts
+    )
+    # By name and port, not by rank: a sticky cookie holds this name, and survives a new neighbour.
+    name = f"{service.name}.{backend.name.replace(':', '-')}.{backend.port}"
+    idle = IDLE_FRONT if front else IDLE_PROGRAM
+    return Child(name, url, backend.server_name, backend.weight, idle)
+
+
+# --- writing it down
+
+
+def _slot(draining: bool) -> Data:
+    """The first middleware of every entry point: nothing, or what makes clients let go."""
+    if not draining:
+        return {"http": {"middlewares": {"slot": {"chain": {"middlewares": []}}}}}
+    headers = {"customResponseHeaders": {"Connection": "close"}}
+    return {"http": {"middlewares": {"slot": {"headers": headers}}}}
+
+
+def _shared(network: Network) -> Data:
+    """TLS of the mesh, and the API on loopback."""
+    folder = f"{CERTIFICATES}/{network.mesh.fqdn}"
+    certificate = {"certFile": f"{folder}/certificate.pem", "keyFile": f"{folder}/key.pem"}
+    api = {"entryPoints": ["api"], "rule": "PathPrefix(`/api`)", "service": "api@internal"}
+    return {
+        "tls": {
+            "certificates": [certificate],
+            "options": {"default": {"minVersion": "VersionTLS12", "sniStrict": True}},
+        },
+        "http": {"routers": {"api": api}},
+    }
+
+
+def _service(mesh: Mesh) -> Data:
+    return {"tcp": _tcp(mesh)} if mesh.routed.service.protocol == "tcp" else {"http": _http(mesh)}
+
+
+def _weighted(mesh: Mesh) -> Data:
+    """The sum of a service's backends. Sticky sessions are for HTTP only."""
+    service = mesh.routed.service
+    found: Data = {"services": [{"name": c.name, "weight": c.weight} for c in mesh.children]}
+    if service.health:
+        found["healthCheck"] = {}
+    if service.sticky and service.protocol != "tcp":
+        # A browser sends a secure cookie over TLS only, and sees the outermost hop.
+        secure = not (service.is_plain("outside") or service.is_plain("mesh"))
+        cookie = {"name": service.sticky, "httpOnly": True, "sameSite": "lax", "secure": secure}
+        found["sticky"] = {"cookie": cookie}
+    return found
+
+
+def _http(mesh: Mesh) -> Data:
+    name, middlewares = mesh.routed.service.name, _middlewares(mesh)
+    found: Data = {
+        "routers": {route.name: _router(mesh, route) for route in mesh.routes},
+        "services": {name: {"weighted": _weighted(mesh)}},
+        "serversTransports": {c.name: _transport(mesh, c) for c in mesh.children},
+    }
+    for child in mesh.children:
+        balancer: Data = {
+            "servers": [{"url": child.url}],
+            "passHostHeader": True,
+            "serversTransport": child.name,
+        }
+        if mesh.routed.service.health:
+            balancer["healthCheck"] = _health(mesh, child, mesh.routed.service.health)
+        found["services"][child.name] = {"loadBalancer": balancer}
+    return {**found, "middlewares": middlewares} if middlewares else found
+
+
+def _middlewares(mesh: Mesh) -> Data:
+    """By name. A router uses those of its service, and the one named as it is."""
+    service, found = mesh.routed.service, {}
+    headers: Data = {}
+    if service.request_headers:
+        headers["customRequestHeaders"] = dict(service.request_headers)
+    if service.response_headers:
+        headers["customResponseHeaders"] = dict(service.response_headers)
+    if headers:
+        found[f"headers.{service.name}"] = {"headers": headers}
+    if len(mesh.children) > 1:
+        # Only a request of which no byte was sent goes to another backend.
+        tries = min(len(mesh.children), _MOST_TRIES)
+        found[f"retry.{service.name}"] = {"retry": {"attempts": tries}}
+    for route in mesh.routes:
+        if route.strip:
+            found[route.name] = {"stripPrefix": {"prefixes": [route.strip]}}
+    return found
+
+
+def _router(mesh: Mesh, route: Route) -> Data:
+    service = mesh.routed.service
+    rules = [f"Host(`{route.host}`)"]
+    if route.path:
+        rules.append(f"(Path(`{route.path}`) || PathPrefix(`{route.path}/`))")
+    found: Data = {
+        "entryPoints": [mesh.entry],
+        "rule": " && ".join([*rules, *_client_rules(route)]),
+        "priority": 1 + len(route.path),
+        "service": service.name,
+    }
+    wanted = {f"headers.{service.name}", f"retry.{service.name}", route.name}
+    if used := [name for name in _middlewares(mesh) if name in wanted]:
+        found["middlewares"] = used
+    return {**found, "tls": {}} if mesh.entry == ENTRY else found
+
+
+def _client_rules(route: Route) -> Iterable[str]:
+    if route.clients:
+        any_of = " || ".join(f"ClientIP(`{address}`)" for address in route.clients)
+        yield f"({any_of})"
+    for address in route.others:
+        yield f"!ClientIP(`{address}`)"
+
+
+def _transport(mesh: Mesh, child: Child) -> Data:
+    # HTTP/2 only where it is needed: its GOAWAY makes a 500 of a POST in flight.
+    both_ways = mesh.routed.service.protocol in {"h2c", "grpc"}
+    timeouts: Data = {
+        "dialTimeout": "5s",
+        "responseHeaderTimeout": "0s",
+        "idleConnTimeout": child.idle,
+    }
+    if both_ways:
+        timeouts |= {"readIdleTimeout": "30s", "pingTimeout": "15s"}
+    found: Data = {
+        "disableHTTP2": not both_ways,
+        "maxIdleConnsPerHost": 500,
+        "forwardingTimeouts": timeouts,
+    }
+    return {**found, **_verified(child)} if child.server_name else found
+
+
+def _verified(child: Child) -> Data:
+    return {"serverName": child.server_name, "rootCAs": [ROOT]}
+
+
+def _health(mesh: Mesh, child: Child, health: Health) -> Data:
+    found: Data = {"interval": f"{health.interval}s", "timeout": f"{health.timeout}s"}
+    protocol = mesh.routed.service.protocol
+    if protocol == "grpc" and not child.server_name:
+        return {**found, "mode": "grpc", "scheme": "http"}
+    found["followRedirects"] = False
+    if child.server_name:
+        found["hostname"] = child.server_name
+    if protocol == "grpc":
+        # Its gRPC mode knows no TLS. Asked like this, a gRPC server answers with status 200,
+        # whatever it thinks of its health; a front without its program does not.
+        headers = {"Content-Type": "application/grpc", "TE": "trailers"}
+        path = "/grpc.health.v1.Health/Check"
+        return {**found, "path": path, "method": "POST", "headers": headers, "status": 200}
+    found["path"] = health.path
+    return found if health.status is None else {**found, "status": health.status}
+
+
+def _tcp(mesh: Mesh) -> Data:
+    service = mesh.routed.service
+    found: Data = {"routers": {}, "services": {service.name: {"weighted": _weighted(mesh)}}}
+    for route in mesh.routes:
+        rule = " && ".join([f"HostSNI(`{route.host}`)", *_client_rules(route)])
+        router = {"entryPoints": [mesh.entry], "rule": rule, "service": service.name, "tls": {}}
+        found["routers"][route.name] = router
+    transports = found["serversTransports"] = {}
+    for child in mesh.children:
+        balancer: Data = {
+            "servers": [{"address": child.url, "tls": bool(child.server_name)}],
+            "serversTransport": child.name,
+        }
+        if service.health:
+            interval, timeout = f"{service.health.interval}s", f"{service.health.timeout}s"
+            balancer["healthCheck"] = {"interval": interval, "timeout": timeout}
+        found["services"][child.name] = {"loadBalancer": balancer}
+        # After one side has said all, the other may take a minute to finish (default: 0.1 s).
+        transports[child.name] = {"dialTimeout": "5s", "terminationDelay": "60s"}
+        if child.server_name:
+            transports[child.name]["tls"] = _verified(child)
+    return found

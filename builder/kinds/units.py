@@ -1,11 +1,104 @@
-"""Placeholder for the kind units."""
+"""systemd units of every guest: hardened, ordered, and wanted where they say so themselves.
+
+systemd finds them through a second bind of the guest's folder, and never enables anything: the
+links that `systemctl enable` would make from a unit's [Install] section are made here.
+"""
 
 from __future__ import annotations
 
-from builder.kinds.artifact import Artifact
-from builder.network import Network
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from builder import emit
+from builder.kinds.artifact import Artifact, GuestFiles
+from builder.network import Member, Network
+from builder.tree import Entry, File, Link, Tree
+
+KIND = "units"
+
+CERTIFICATES = 6100
+"""Group that reads certificates' keys."""
+
+NGINX, TRAEFIK, STEP_CA, LEGO = 6101, 6102, 6103, 6104
+"""Users; numbers, since nothing is written into a guest's /etc/passwd."""
+
+_WANTED_BY = re.compile(r"^WantedBy=(\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A unit with the names that its template `overlays/ROLE/units/NAME.j2` reads."""
+
+    role: str
+    name: str
+    values: Mapping[str, object]
 
 
 def artifacts(network: Network) -> tuple[Artifact, ...]:
-    assert network
-    return ()
+    """The units of each guest."""
+    return tuple(
+        GuestFiles(KIND, member.guest.name, Tree.of(_files(view(network, member))))
+        for member in network.members
+    )
+
+
+def view(network: Network, member: Member) -> tuple[Unit, ...]:
+    """The units that a guest gets: what all have, its daemon's, the ACME client's."""
+    found = [Unit("common", f"phoenix-names.{kind}", {}) for kind in ("service", "path")]
+    if member.daemon:
+        found.append(Unit("common", "phoenix-slots.service", {"daemon": member.daemon}))
+    if member.daemon == "nginx":
+        found.append(Unit("common", "phoenix-nginx@.service", _nginx(network, member)))
+    if member.daemon == "traefik":
+        found += _traefik(member)
+    if member.guest.role == "ca":
+        found.append(Unit("ca", "phoenix-step-ca.service", {"user": STEP_CA}))
+    if any(c.files is None for c in member.certificates):
+        found += _acme(network, member)
+    return tuple(found)
+
+
+def _nginx(network: Network, member: Member) -> Mapping[str, object]:
+    delivered = {c.name for c in member.certificates if c.files}
+    names = [f"{name}.{part}" for name in sorted(delivered) for part in ("crt", "key")]
+    held = {s.name for s in network.secrets if s.guest == member.guest.name}
+    assert held.issuperset(names), names
+    return {"user": NGINX, "certificates": CERTIFICATES, "credentials": names}
+
+
+def _traefik(member: Member) -> Iterable[Unit]:
+    values = {"user": TRAEFIK, "certificates": CERTIFICATES}
+    yield Unit("mesh", "phoenix-traefik@.service", values)
+    yield Unit("mesh", "phoenix-traefik-certificate.service", {})
+    watched = {"certificate": member.certificates[0].name}
+    yield Unit("mesh", "phoenix-traefik-certificate.path", watched)
+
+
+def _acme(network: Network, member: Member) -> Iterable[Unit]:
+    tokens = {
+        f"{c.directory.name}.{variable}"
+        for c in member.certificates
+        if c.directory
+        for variable, _ in c.directory.environment
+    }
+    standalone = any(c.challenge == "standalone" for c in member.certificates)
+    values = {
+        "user": LEGO,
+        "certificates": CERTIFICATES,
+        "credentials": sorted(tokens),
+        "standalone": standalone,
+    }
+    yield Unit("acme", "phoenix-acme.service", values)
+    # Eight looks within the time that is left to renew, so that seven may fail.
+    interval = max(30, network.site.ca.renew // 8)
+    timer = {"interval": interval, "spread": interval // 4}
+    yield Unit("acme", "phoenix-acme.timer", timer)
+
+
+def _files(units: Iterable[Unit]) -> Iterable[Entry]:
+    for unit in units:
+        data = emit.template(f"{unit.role}/units/{unit.name}.j2")(**unit.values)
+        yield File(f"units/{unit.name}", data)
+        for target in _WANTED_BY.findall(data.decode()):
+            yield Link(f"units/{target}.wants/{unit.name}", f"../{unit.name}")

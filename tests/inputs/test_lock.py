@@ -26,8 +26,8 @@ GO = {
 }
 PACKAGE = {"package": "a", "version": "1", "sha256": "0" * 64}
 DEBIAN = {"kind": "debian", "arch": "amd64", "suite": "s", "packages": [PACKAGE], "keep": ["a"]}
-URL = {"kind": "url", "arch": "amd64", "url": "https://h.test/a", "version": "1"}
-URL |= {"sha256": "0" * 64, "unpack": "none", "files": {"a": ""}}
+ADDRESS = {"kind": "url", "arch": "amd64", "url": "https://h.test/a", "version": "1"}
+URL = ADDRESS | {"sha256": "0" * 64, "unpack": "none", "files": {"a": ""}}
 
 BAD = [
     ({"version": 2, "inputs": {}}, "version: this program reads 1"),
@@ -90,9 +90,11 @@ BAD = [
 
 
 @pytest.mark.parametrize(("content", "told"), BAD, ids=[told for _, told in BAD])
-def test_bad_locks_are_refused_at_the_place(content: object, told: str, tmp_path: Path) -> None:
+def test_bad_locks_are_refused_at_the_place(
+    content: dict[str, object] | list[object], told: str, tmp_path: Path
+) -> None:
     path = tmp_path / "inputs.lock"
-    whole = isinstance(content, list) or "inputs" in content or "version" in content
+    whole = not content or "inputs" in content or "version" in content
     path.write_text(json.dumps(content if whole else {"version": 1, "inputs": content}))
     with pytest.raises(UserError) as error:
         load_lock(path)
@@ -126,7 +128,7 @@ def test_the_reference_lock_is_canonical_and_names_no_host() -> None:
     assert lock.programs == ("lego", "nftables", "nginx", "step-ca", "traefik")
     assert set(lock.names) - set(lock.programs) == {"go"}
     assert "://" not in text
-    assert not re.search(r"pypi\.|debian\.org|golang\.org", text)
+    assert not re.search(r"\.(org|net|io)\b", text)
 
 
 def test_every_kind_is_written_as_it_was_read(tmp_path: Path) -> None:

@@ -24,12 +24,15 @@ from tests.judges.refusal import Broken
 
 SUITE = "bookworm"
 PACKAGES = (
+    "bridge-utils",
+    "ethtool",
     "ifupdown2",
     "iproute2",
     "lxc",
     "nftables",
     "openssl",
     "python3",
+    "python3-lxc",
     "systemd",
 )
 # What no judge reads; half of the root's size and files.

@@ -1,0 +1,70 @@
+"""Rules of every test run: `--deep`, `needs`, and that nothing is skipped without being named."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Generator
+from typing import TypeVar
+
+import pytest
+
+from tests import needs
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--deep", action="store_true", help="also the tests marked deep")
+
+
+def pytest_configure() -> None:
+    os.environ["PATH"] = f"{os.environ.get('PATH', '')}:{needs.SBIN}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--deep"):
+        return
+    deep = [item for item in items if item.get_closest_marker("deep")]
+    config.hook.pytest_deselected(items=deep)
+    items[:] = [item for item in items if not item.get_closest_marker("deep")]
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    names = [name for mark in item.iter_markers("needs") for name in mark.args]
+    absent = [f"{name} ({needs.missing(name)})" for name in names if needs.lacks(name)]
+    if absent:
+        pytest.skip("needs " + ", ".join(absent))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _strictly((yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _strictly((yield))
+
+
+def _strictly(report: Report) -> Report:
+    """Under CI=true, what was skipped has failed."""
+    if report.skipped and needs.strict() and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"under CI=true this may not be left out: {_reason(report)}"
+    return report
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    """Why a report is skipped: the last part of (file, line, "Skipped: …")."""
+    why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return why.removeprefix("Skipped: ")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what could not run, above the closing line."""
+    skipped = Counter(_reason(report) for report in terminalreporter.stats.get("skipped", ()))
+    if skipped:
+        terminalreporter.section("could not run here")
+    for reason, count in sorted(skipped.items()):
+        terminalreporter.line(f"{count} test{'' if count == 1 else 's'}: {reason}")

@@ -1,0 +1,401 @@
+"""Fetching: whole and with the locked hash, or an error and nothing kept; by whatever client."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from builder.inputs import clients
+from builder.problems import UserError
+from tests.inputs.helpers import (
+    REPOSITORY,
+    Archive,
+    address,
+    deb,
+    digest,
+    get,
+    left,
+    lock,
+    member,
+    pinned,
+    serving,
+    start,
+    tar,
+    wheel,
+)
+
+DATA = b"program " * 100_000
+
+
+def names(path: Path) -> list[str]:
+    with tarfile.open(path) as archive:
+        return [each.name for each in archive if not each.isdir()]
+
+
+# ---- what is fetched, by an address of the user's
+
+
+def test_a_layer_is_made_once_and_then_taken_from_the_cache(tmp_path: Path) -> None:
+    with serving(DATA) as server:
+        locked = lock(tmp_path, tool=address(server.url, DATA))
+        first, said = get(locked, "tool", tmp_path / "cache")
+        second, silent = get(locked, "tool", tmp_path / "cache")
+    assert (first, server.asked, silent) == (second, ["/tool"], [])
+    assert said == [f"tool: downloading {server.url}", "tool: packing its layer"]
+    assert digest(first.tar_path.read_bytes()) == first.digest
+    assert first.tar_path.stat().st_size == first.size
+    index = json.loads(first.index_path.read_text())
+    (entry,) = index["index"]
+    assert (index["digest"], index["size"]) == (first.digest, first.size)
+    assert (entry["path"], entry["mode"]) == ("programs/tool/tool", "0755")
+    place = entry["offset"]
+    assert first.tar_path.read_bytes()[place : place + entry["size"]] == DATA
+    assert first.tar_path.stat().st_mode & 0o777 == 0o444
+
+
+def test_the_cache_is_trusted_without_reading_the_layer(tmp_path: Path) -> None:
+    source = tmp_path / "tool"
+    source.write_bytes(DATA)
+    locked = lock(tmp_path, tool=address(source.as_uri(), DATA))
+    first, _ = get(locked, "tool", tmp_path / "cache")
+    first.tar_path.unlink()
+    assert get(locked, "tool", tmp_path / "cache")[0] == first
+
+
+def test_a_warm_layer_imports_nothing_that_fetches(tmp_path: Path) -> None:
+    source = tmp_path / "tool"
+    source.write_bytes(DATA)
+    locked = lock(tmp_path, tool=address(source.as_uri(), DATA))
+    get(locked, "tool", tmp_path / "cache")
+    code = f"""
+import sys
+from pathlib import Path
+from builder.inputs import layer, load_lock
+layer(load_lock(Path({str(locked.path)!r})), "tool", Path({str(tmp_path / "cache")!r}), print)
+fetching = ("subprocess", "urllib.request", "zipfile", "tempfile", "yaml")
+print([name for name in fetching if name in sys.modules])
+"""
+    command = [
+        sys.executable,
+        "-I",
+        "-c",
+        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}){code}",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_another_hash_is_refused_and_nothing_kept(tmp_path: Path) -> None:
+    with serving(b"other bytes") as server:
+        locked = lock(tmp_path, tool=address(server.url, DATA))
+        with pytest.raises(UserError) as error:
+            get(locked, "tool", tmp_path / "cache")
+    assert error.value.message == (
+        f"{locked.path}: input 'tool': {server.url} 1 is not to be had\n"
+        f"  {server.url}: its sha256 is {digest(b'other bytes')}, locked is {digest(DATA)}"
+    )
+    assert left(tmp_path / "cache") == []
+
+
+def test_what_is_gone_and_what_breaks_off_names_each_answer(tmp_path: Path) -> None:
+    with serving(DATA) as gone, serving(DATA) as broken:
+        gone.missing, broken.cut = True, True
+        locked = lock(tmp_path, tool=address(gone.url, DATA, sources=[broken.url]))
+        with pytest.raises(UserError) as error:
+            get(locked, "tool", tmp_path / "cache")
+    told = error.value.message.splitlines()
+    assert told[1] == f"  {gone.url}: HTTP Error 404: Not Found"
+    assert told[2] == f"  {broken.url}: broke off after 400000 of 800000 bytes"
+    assert left(tmp_path / "cache") == []
+
+
+def test_further_sources_are_asked_in_turn(tmp_path: Path) -> None:
+    with serving(b"changed") as first, serving(DATA) as second, serving(DATA) as third:
+        entry = address(first.url, DATA, sources=[second.url, third.url])
+        got, _ = get(lock(tmp_path, tool=entry), "tool", tmp_path / "cache")
+        asked = (len(first.asked), len(second.asked), len(third.asked))
+    assert names(got.tar_path) == ["programs/tool/tool"]
+    assert asked == (1, 1, 0)
+
+
+@pytest.mark.parametrize("how", ["tar", "zip"])
+def test_one_file_is_taken_from_an_archive(how: str, tmp_path: Path) -> None:
+    source = tmp_path / "archive"
+    if how == "tar":
+        source.write_bytes(tar([member("tool-1/bin/tool"), member("tool-1/LICENCE")]))
+    else:
+        with zipfile.ZipFile(source, "w") as archive:
+            archive.writestr("tool-1/bin/tool", "program")
+            archive.writestr("tool-1/LICENCE", "licence")
+    files = {"unpack": how, "files": {"sbin/tool": "*/bin/tool"}}
+    entry = address(source.as_uri(), source.read_bytes(), **files)
+    got, _ = get(lock(tmp_path, tool=entry), "tool", tmp_path / "cache")
+    assert names(got.tar_path) == ["programs/tool/sbin/tool"]
+
+
+# ---- interrupted, at the same time, without room, without a network
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_download_leaves_nothing_that_counts(
+    how: signal.Signals, tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    with serving(DATA, pause=60) as server:
+        locked = lock(tmp_path, tool=address(server.url, DATA))
+        child = start(locked, "tool", cache)
+        assert server.halfway.wait(20)
+        child.send_signal(how)
+        child.communicate(timeout=20)
+        assert child.returncode != 0
+        assert [path for path in left(cache) if not path.startswith("tmp/")] == []
+        server.pause = 0
+        got, _ = get(locked, "tool", cache)
+    assert digest(got.tar_path.read_bytes()) == got.digest
+    assert not list((cache / "tmp").iterdir())
+
+
+def test_two_at_once_fetch_once_and_the_second_says_that_it_waits(tmp_path: Path) -> None:
+    with serving(DATA, pause=1) as server:
+        locked = lock(tmp_path, tool=address(server.url, DATA))
+        first = start(locked, "tool", tmp_path / "cache")
+        assert server.halfway.wait(20)
+        second = start(locked, "tool", tmp_path / "cache")
+        texts = [child.communicate(timeout=30) for child in (first, second)]
+    assert [child.returncode for child in (first, second)] == [0, 0], texts
+    assert server.asked == ["/tool"]
+    assert texts[1][0].splitlines()[0] == "tool: another process is fetching it, waiting"
+    assert texts[0][0].splitlines()[-1] == texts[1][0].splitlines()[-1]
+
+
+def test_who_waits_goes_on_where_the_first_is_killed(tmp_path: Path) -> None:
+    with serving(DATA, pause=60) as server:
+        locked = lock(tmp_path, tool=address(server.url, DATA))
+        first = start(locked, "tool", tmp_path / "cache")
+        assert server.halfway.wait(20)
+        second = start(locked, "tool", tmp_path / "cache")
+        assert second.stdout is not None
+        assert "waiting" in second.stdout.readline()
+        server.pause = 0
+        first.kill()
+        first.communicate(timeout=20)
+        told = second.communicate(timeout=20)
+    assert second.returncode == 0, told
+    assert len(server.asked) == 2
+
+
+def test_a_client_ends_with_a_builder_that_is_killed(tmp_path: Path) -> None:
+    code = (
+        "from pathlib import Path; from builder.inputs.clients import run\n"
+        f"run(['sh', '-c', 'echo $$ > pid; exec sleep 300'], cwd=Path({str(tmp_path)!r}))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code], cwd=REPOSITORY)
+    pid = tmp_path / "pid"
+    until(lambda: pid.exists() and pid.read_text() != "")
+    client = Path("/proc") / pid.read_text().strip() / "stat"
+    assert client.exists()
+    child.kill()
+    child.wait()
+    until(lambda: not client.exists() or client.read_text().split()[2] in "ZX")
+
+
+def until(holds: object) -> None:
+    assert callable(holds)
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.needs("namespaces")
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    source, cache = tmp_path / "tool", tmp_path / "cache"
+    source.write_bytes(DATA)
+    cache.mkdir()
+    small = 'mount -t tmpfs -o size=300k none "$0"; "$@"; code=$?; find "$0" -size +0 -type f; '
+    small += "exit $code"
+    prefix = ["unshare", "-rm", "sh", "-c", small, str(cache)]
+    child = start(lock(tmp_path, tool=address(source.as_uri(), DATA)), "tool", cache, prefix)
+    out, err = child.communicate(timeout=30)
+    assert child.returncode == 1
+    assert f"UserError: the cache {cache} is full" in err
+    assert out.splitlines()[1:] == []
+
+
+@pytest.mark.needs("namespaces")
+def test_a_fetched_layer_needs_no_network(tmp_path: Path) -> None:
+    offline = ["unshare", "-rn"]
+    with serving(DATA) as server:
+        locked = lock(tmp_path, tool=address(server.url, DATA))
+        cold = start(locked, "tool", tmp_path / "cache", offline)
+        _, told = cold.communicate(timeout=30)
+        assert (cold.returncode, "is not to be had" in told) == (1, True)
+        get(locked, "tool", tmp_path / "cache")
+        warm = start(locked, "tool", tmp_path / "cache", offline)
+        assert (warm.communicate(timeout=30)[1], warm.returncode) == ("", 0)
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    source = tmp_path / "tool"
+    source.write_bytes(DATA)
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(UserError, match=f"the cache {tmp_path}/cache can't be used"):
+        get(lock(tmp_path, tool=address(source.as_uri(), DATA)), "tool", tmp_path / "cache")
+
+
+# ---- pip
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that is all that pip is offered."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    for name in [name for name in os.environ if name.startswith("PIP_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+    return folder
+
+
+def test_a_wheel_comes_by_pip(index: Path, tmp_path: Path) -> None:
+    locked = lock(tmp_path, tool=pinned(wheel(index, "1.0"), "1.0"))
+    got, _ = get(locked, "tool", tmp_path / "cache")
+    assert (names(got.tar_path), got.version) == (["programs/tool/tool"], "1.0")
+
+
+def test_a_wheel_of_another_hash_is_refused(index: Path, tmp_path: Path) -> None:
+    path = wheel(index, "1.0")
+    locked = lock(tmp_path, tool=pinned(path, "1.0"))
+    wheel(index, "1.0", program=b"another")
+    with pytest.raises(UserError) as error:
+        get(locked, "tool", tmp_path / "cache")
+    have = digest(path.read_bytes())
+    assert error.value.message.endswith(
+        f"\n  pip: its sha256 is {have}, which is not the locked one"
+    )
+    assert left(tmp_path / "cache") == []
+
+
+def test_a_vanished_wheel_says_how_to_move_its_pin(index: Path, tmp_path: Path) -> None:
+    locked = lock(tmp_path, tool=pinned(wheel(index, "1.0"), "0.9"))
+    with pytest.raises(UserError) as error:
+        get(locked, "tool", tmp_path / "cache")
+    assert error.value.message == (
+        f"{locked.path}: input 'tool': tool 0.9 is not to be had\n"
+        "  pip: No matching distribution found for tool==0.9"
+    )
+    assert "./invoke inputs.update tool" in error.value.hint
+    assert left(tmp_path / "cache") == []
+
+
+# ---- APT
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    """The only mirror that this machine's APT knows; its lists are not read yet."""
+    made = Archive(tmp_path / "mirror")
+    monkeypatch.setenv("APT_CONFIG", str(made.config))
+    return made
+
+
+def packages(*pins: dict[str, object]) -> dict[str, object]:
+    return {"kind": "debian", "suite": "bookworm", "packages": list(pins), "keep": ["usr/bin/*"]}
+
+
+TOOL = deb("tool", "1", [member("./usr/bin/tool"), member("./usr/share/doc/tool")])
+
+
+@pytest.mark.needs("apt-get")
+def test_a_package_comes_by_the_machines_own_lists(archive: Archive, tmp_path: Path) -> None:
+    pin = archive.add("tool", "1", TOOL)
+    archive.update()
+    got, said = get(lock(tmp_path, tool=packages(pin)), "tool", tmp_path / "cache")
+    assert names(got.tar_path) == ["programs/tool/usr/bin/tool"]
+    assert said == ["tool: downloading tool 1", "tool: packing its layer"]
+    assert not (tmp_path / "cache" / "apt").exists()
+
+
+@pytest.mark.needs("apt-get")
+def test_a_package_of_another_hash_is_refused(archive: Archive, tmp_path: Path) -> None:
+    pin = archive.add("tool", "1", TOOL) | {"sha256": digest(b"another")}
+    archive.update()
+    locked = lock(tmp_path, tool=packages(pin))
+    with pytest.raises(UserError) as error:
+        get(locked, "tool", tmp_path / "cache")
+    told = error.value.message.splitlines()
+    have = f"its sha256 is {digest(TOOL)}, locked is {digest(b'another')}"
+    assert told[1] == f"  APT, this machine's lists: {have}"
+    assert left(tmp_path / "cache") == []
+
+
+@pytest.mark.needs("apt-get")
+def test_one_vanished_package_names_itself_and_every_answer(
+    archive: Archive, tmp_path: Path
+) -> None:
+    pin = archive.add("tool", "1", TOOL)
+    archive.update()
+    locked = lock(tmp_path, tool=packages(pin, pin | {"package": "lib", "sha256": "0" * 64}))
+    with pytest.raises(UserError) as error:
+        get(locked, "tool", tmp_path / "cache")
+    told = error.value.message.splitlines()
+    assert told[0] == f"{locked.path}: input 'tool': lib 1 is not to be had"
+    assert told[1] == "  APT, this machine's lists: Unable to locate package lib:amd64"
+    assert told[2].startswith("  APT, bookworm of this machine's mirrors: Unable to locate package")
+    assert "./invoke inputs.update tool" in error.value.hint
+    # The package that did come stays, by its hash; no layer does.
+    assert left(tmp_path / "cache") == [f"files/{pin['sha256']}"]
+
+
+@pytest.mark.needs("apt-get")
+def test_an_unsigned_mirror_is_never_asked_for_another_suite(
+    archive: Archive, tmp_path: Path
+) -> None:
+    # The machine trusts this mirror by name and has no lists of it. That trust is for the machine.
+    locked = lock(tmp_path, tool=packages(archive.add("tool", "1", TOOL)))
+    with pytest.raises(UserError, match=r"is not signed") as error:
+        get(locked, "tool", tmp_path / "cache")
+    assert "Unable to locate package tool" in error.value.message
+    assert left(tmp_path / "cache") == []
+
+
+def test_a_missing_client_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    pin: dict[str, object] = {"package": "tool", "version": "1", "sha256": digest(TOOL)}
+    with pytest.raises(UserError, match="apt-get is missing on this machine"):
+        get(lock(tmp_path, tool=packages(pin)), "tool", tmp_path / "cache")
+    source = tmp_path / "tool.deb"
+    source.write_bytes(TOOL)
+    locked = lock(tmp_path, tool=packages(pin | {"sources": [source.as_uri()]}))
+    with pytest.raises(UserError, match="dpkg-deb is missing on this machine"):
+        get(locked, "tool", tmp_path / "cache")
+
+
+def test_pip_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = tmp_path / "python"
+    bare.write_text("#!/bin/sh\necho 'python: No module named pip' >&2\nexit 1\n")
+    bare.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(bare))
+    locked = lock(tmp_path, tool=pinned(wheel(tmp_path, "1.0"), "1.0"))
+    with pytest.raises(UserError, match="pip is missing"):
+        get(locked, "tool", tmp_path / "cache")
+
+
+def test_a_client_that_takes_its_time_is_reported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "TICK", 0.05)
+    ticks = list[int]()
+    clients.run(["sleep", "0.5"], cwd=tmp_path, tick=lambda: ticks.append(1))
+    assert len(ticks) >= 3

@@ -1,0 +1,182 @@
+"""ifupdown2 (Debian's 3.0) as the judge of an interfaces file: checked, read back, and applied.
+
+`ifup -s` alone lets unknown words pass, so the judges' root has its syntax check of attributes
+switched on, anything said counts as refused, and what was written is compared with `ifquery`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from tests.judges.namespace import Entry, Space
+from tests.judges.refusal import Refused
+
+_FILE = "/etc/network/interfaces"
+# Said of what is right: PVE itself writes `bridge-ports none`, and the MTU of a bridge is set (and
+# where none is given, reset to 1500) by the real `ifup` (address.py, _process_mtu_config_*).
+_WRONGLY_SAID = re.compile(
+    r"warning: \S+: (?:bridge-ports: invalid value \"none\": valid attribute values: .*"
+    r"|bridge inherits mtu from its ports\. There is no need to assign mtu on a bridge)"
+)
+_TOPS = ("auto", "allow-", "source", "source-directory", "mapping", "no-auto-down", "no-scripts")
+Stanza = dict[str, list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One `iface` stanza as ifupdown2 holds it; `attributes` has every value by its name."""
+
+    name: str
+    family: str
+    method: str
+    auto: bool
+    attributes: Stanza
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What the kernel has after `ifup -a`: `ip -j` of links, addresses and routes."""
+
+    links: list[dict[str, Any]]
+    addresses: list[dict[str, Any]]
+    routes: list[dict[str, Any]]
+
+    def of(self, name: str) -> set[str]:
+        """The addresses with prefix of an interface, those of its own making left out."""
+        return {
+            f"{each['local']}/{each['prefixlen']}"
+            for link in self.addresses
+            if link["ifname"] == name
+            for each in link["addr_info"]
+            if each["scope"] == "global"
+        }
+
+
+def check(interfaces: str) -> tuple[Interface, ...]:
+    """What ifupdown2 reads in the file. Raises Refused, also for a mere warning."""
+    with Space() as space:
+        space.write([Entry(_FILE, interfaces.encode())])
+        _check_syntax(space)
+        # Without -a it needs names; with it, only what is marked auto would be shown.
+        names = sorted({name for name, _, _, _ in _written(interfaces)})
+        queried = _quiet(space, ["ifquery", "-i", _FILE, "--format", "json", *names])
+    found = tuple(_interface(each) for each in json.loads(queried))
+    _compare(interfaces, found)
+    return found
+
+
+def apply(interfaces: str, ports: Iterable[str] = ()) -> Applied:
+    """Bring the file up in a network that has `ports` as its physical interfaces.
+
+    Raises Refused where ifupdown2 complains, and for what `lacking` says of this kernel.
+    """
+    with Space() as space:
+        made = [f"link add {port} type veth peer name far{n}" for n, port in enumerate(ports)]
+        made += [f"link set far{n} up" for n, _ in enumerate(made)]
+        space.must(["ip", "-batch", "-"], given="\n".join(made) + "\n")
+        space.write([Entry(_FILE, interfaces.encode())])
+        _quiet(space, ["ifup", "-a"])
+        links, addresses, four, six = (
+            json.loads(space.must(["ip", "-j", *what]) or "[]")
+            for what in (["-d", "link"], ["addr"], ["route"], ["-6", "route"])
+        )
+    return Applied(links, addresses, [*four, *six])
+
+
+@functools.cache
+def lacking() -> frozenset[str]:
+    """Of "vlan", "bond", "vlan-aware" (bridges) and "dummy", what this kernel can't make."""
+    tries = {
+        "dummy": "link add x type dummy",
+        "bond": "link add x type bond",
+        "vlan": "link add link v name x type vlan id 5",
+        "vlan-aware": "link add x type bridge vlan_filtering 1",
+    }
+    lacks = set[str]()
+    for name, command in tries.items():
+        with Space() as space:
+            space.must(["ip", "link", "add", "v", "type", "veth"])
+            if space.run(["ip", *command.split()]).code != 0:
+                lacks.add(name)
+    return frozenset(lacks)
+
+
+def _check_syntax(space: Space) -> None:
+    result = space.run(["ifup", "-a", "-s", "-i", _FILE])
+    said = [line for line in result.err.splitlines() if line.strip()]
+    if any(not _WRONGLY_SAID.fullmatch(line) for line in said) or (result.code != 0 and not said):
+        raise Refused("ifupdown2", f"ifup -s: {result.err}{result.out}")
+
+
+def _quiet(space: Space, argv: list[str]) -> str:
+    result = space.run(argv)
+    if result.code != 0 or result.err:
+        raise Refused("ifupdown2", f"{argv[0]}: {result.err}{result.out}")
+    return result.out
+
+
+def _interface(each: dict[str, Any]) -> Interface:
+    config = {
+        name: value if isinstance(value, list) else [value]
+        for name, value in each["config"].items()
+    }
+    family = each.get("addr_family", "")
+    return Interface(each["name"], family, each.get("addr_method", ""), each["auto"], config)
+
+
+def _written(interfaces: str) -> list[tuple[str, str, str, Stanza]]:
+    """Each iface stanza as written: name, family, method, attributes."""
+    stanzas = list[tuple[str, str, str, Stanza]]()
+    inside: Stanza | None = None
+    for number, line in enumerate(interfaces.splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        if words[0] == "iface":
+            name, family, method = (*words[1:], "", "")[:3]
+            inside = {}
+            stanzas.append((name, family, method, inside))
+        elif words[0].startswith(_TOPS):
+            inside = None
+        elif inside is None or len(words) < 2:
+            raise Refused("ifupdown2", f"line {number} would be passed over: {line}")
+        else:
+            inside.setdefault(words[0], []).append(" ".join(words[1:]))
+    return stanzas
+
+
+def _compare(interfaces: str, found: tuple[Interface, ...]) -> None:
+    held = [(each.name, each.family, each.method, each.attributes) for each in found]
+    for stanza in _written(interfaces):
+        if stanza not in held:
+            near = [each for each in held if each[0] == stanza[0]]
+            raise Refused("ifupdown2", f"written is {stanza}, held is {near}")
+    autos = {
+        word
+        for line in interfaces.splitlines()
+        if line.split()[:1] == ["auto"]
+        for word in line.split()[1:]
+    }
+    lost = autos - {each.name for each in found if each.auto}
+    if lost:
+        raise Refused("ifupdown2", f"marked auto, but not held so: {sorted(lost)}")
+
+
+def lacks_of(interfaces: str) -> frozenset[str]:
+    """What the file needs and this kernel lacks, so that `apply` has to be left out."""
+    needs = set[str]()
+    for name, _, _, attributes in _written(interfaces):
+        if attributes.get("bridge-vlan-aware") == ["yes"]:
+            needs.add("vlan-aware")
+        if "bond-slaves" in attributes:
+            needs.add("bond")
+        if "." in name or "vlan-raw-device" in attributes:
+            needs.add("vlan")
+        if attributes.get("link-type") == ["dummy"]:
+            needs.add("dummy")
+    return frozenset(needs) & lacking()

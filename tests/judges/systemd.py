@@ -1,0 +1,101 @@
+"""systemd-analyze as the judge of units: that they load as meant, and how exposed they leave
+their programs. Units lie where the guest has them, with its programs, so that ExecStart is found.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from tests.judges.guest import CURRENT, Guest
+from tests.judges.namespace import Entry, Space
+from tests.judges.refusal import Refused
+
+_FOLDER = "/usr/local/lib/systemd/system"
+_SEARCHED = (_FOLDER, "/etc/systemd/system", "/lib/systemd/system", "/run/systemd/system")
+_SUFFIXES = (".service", ".timer", ".target", ".path", ".socket", ".mount", ".slice")
+_EXPOSURE = re.compile(r"Overall exposure level for (\S+): ([0-9.]+) ")
+_NAMING = re.compile(
+    r"^(?:Wants|Requires|Requisite|BindsTo|PartOf|Upholds|Conflicts|Before|After|OnFailure"
+    r"|OnSuccess|WantedBy|RequiredBy|Unit|Sockets|PropagatesReloadTo|ReloadPropagatedFrom)"
+    r"[ \t]*=(.*)$",
+    re.MULTILINE,
+)
+
+
+def verify(files: Guest, *, foreign: Iterable[str] = ()) -> tuple[str, ...]:
+    """Check all units of the folder `units/` in one go; the names of those that were checked.
+
+    Raises Refused where systemd as much as warns, or where a unit names another that is neither
+    there nor in `foreign`: systemd itself takes an After= or Wants= of a misspelt name silently.
+    """
+    names = tuple(_units(files))
+    with Space(binds=files.binds()) as space:
+        _enter(space, files)
+        paths = [f"{_FOLDER}/{name}" for name in names]
+        result = space.run(
+            ["systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", *paths]
+        )
+        if result.code != 0 or result.out or result.err:
+            raise Refused("systemd-analyze", result.out + result.err)
+        known = space.must(["find", "-L", *_existing(space), "-maxdepth", "1", "-printf", "%f\\n"])
+    missing = _named(files) - {*known.split(), *foreign}
+    missing -= {name for name in missing if re.sub(r"@.*\.", "@.", name) in known.split()}
+    if missing:
+        raise Refused("systemd-analyze", f"units that nothing defines: {sorted(missing)}")
+    return names
+
+
+def security(files: Guest, services: Iterable[str] | None = None) -> dict[str, float]:
+    """The exposure of each service of `units/` (or of those named), 0.0 to 10.0, by name."""
+    chosen = services or (name for name in _units(files) if name.endswith(".service"))
+    names = [name.replace("@.", "@a.") for name in chosen]
+    if not names:
+        return {}
+    with Space(binds=files.binds()) as space:
+        _enter(space, files)
+        paths = [f"{_FOLDER}/{name}" for name in names]
+        result = space.run(["systemd-analyze", "security", "--offline=yes", "--no-pager", *paths])
+    found = {unit: float(level) for unit, level in _EXPOSURE.findall(result.out)}
+    if result.code != 0 or set(found) != set(names):
+        raise Refused("systemd-analyze", result.out[-2000:] + result.err)
+    return found
+
+
+def _units(files: Guest) -> Iterator[str]:
+    for entry in files.tree:
+        folder, _, name = entry.path.rpartition("/")
+        if folder == "units" and name.endswith(_SUFFIXES):
+            yield name
+
+
+def _enter(space: Space, files: Guest) -> None:
+    files.enter(space, "nginx")
+    space.write([Entry(_FOLDER, f"{CURRENT}/units")])
+
+
+def _existing(space: Space) -> list[str]:
+    return [path for path in _SEARCHED if space.run(["test", "-d", path]).code == 0]
+
+
+def _named(files: Guest) -> set[str]:
+    """Units that the files name; names with specifiers are left out."""
+    found = set[str]()
+    for entry in files.tree:
+        if not entry.path.startswith("units/"):
+            continue
+        if entry.path.endswith(".conf") or entry.path.endswith(_SUFFIXES):
+            found |= _names(entry.path, files)
+        folder, _, name = entry.path.rpartition("/")
+        if folder.endswith((".wants", ".requires")):
+            found.add(name)
+    return found
+
+
+def _names(path: str, files: Guest) -> set[str]:
+    try:
+        text = files.text(path)
+    except KeyError:  # a link: to a unit, or to /dev/null
+        return set()
+    words = " ".join(_NAMING.findall(text)).split()
+    return {word for word in words if "%" not in word}

@@ -1,0 +1,137 @@
+"""What of the machine the tests need, and what brings it.
+
+`ensure` installs it where that may be done unasked: as root on Debian. Elsewhere, a test marked
+`needs("nft")` whose need is missing is named at the end of the run; under CI=true it fails.
+A new need is one line in NEEDS.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Where Debian keeps what only root has on its PATH.
+SBIN = "/usr/local/sbin:/usr/sbin:/sbin"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """`present` looks once; `mend` says what brings it; `package` is Debian's, if one does."""
+
+    present: Callable[[], bool]
+    mend: str
+    package: str = ""
+
+
+def program(name: str, package: str = "") -> Need:
+    """A program by name, from a Debian package of that or another name."""
+    package = package or name
+    return Need(lambda: which(name) is not None, f"apt-get install {package}", package)
+
+
+def which(name: str) -> str | None:
+    """The path of a program, also of one that only root has on its PATH."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SBIN}")
+
+
+def _succeeds(*command: str) -> bool:
+    try:
+        return subprocess.run(command, capture_output=True, timeout=300).returncode == 0
+    except OSError:
+        return False
+
+
+def _index() -> bool:
+    """Can pip fetch one small package?"""
+    with tempfile.TemporaryDirectory() as folder:
+        pip = (sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--retries", "1")
+        return _succeeds(*pip, "--dest", folder, "iniconfig")
+
+
+NEEDS = {
+    "curl": program("curl"),
+    "ip": program("ip", "iproute2"),
+    "mmdebstrap": program("mmdebstrap"),
+    "nft": program("nft", "nftables"),
+    "openssl": program("openssl"),
+    "ssh-keygen": program("ssh-keygen", "openssh-client"),
+    "unshare": program("unshare", "util-linux"),
+    "zstd": program("zstd"),
+    "index": Need(_index, "a network where pip reaches its package index"),
+    "namespaces": Need(
+        lambda: _succeeds("unshare", "-rmn", "true"),
+        "a kernel that lets this user make namespaces (sysctl kernel.unprivileged_userns_clone=1)",
+    ),
+    "root": Need(lambda: os.geteuid() == 0, "run as root"),
+}
+
+
+@functools.cache
+def missing(name: str) -> str:
+    """What to do about a need that is not met here; "" if it is met."""
+    need = NEEDS[name]
+    return "" if need.present() else need.mend
+
+
+def strict() -> bool:
+    """Is what can't run a failure, as in CI?"""
+    return os.environ.get("CI") == "true"
+
+
+def ensure() -> None:
+    """Install the packages that are missing, saying so first; or say what will not run."""
+    packages = sorted(
+        {need.package for name, need in NEEDS.items() if need.package and lacks(name)}
+    )
+    if not packages:
+        return
+    names = " ".join(packages)
+    if not (os.geteuid() == 0 and which("apt-get")):
+        _say(f"not here, so some tests can't run: {names}")
+        _say(f"  on Debian, as root: apt-get install {names}")
+        return
+    _say(f"installing what the tests need, with apt-get: {names}")
+    log = _install(packages)
+    missing.cache_clear()
+    if log:
+        _say(f"apt-get failed; what can't run is named at the end\n{log}")
+
+
+def lacks(name: str) -> bool:
+    """Is this need not met here?"""
+    return bool(missing(name))
+
+
+def _install(packages: Iterable[str]) -> str:
+    """Install Debian packages; "" or the end of apt-get's words."""
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    words = ""
+    # The lists that the machine has may be none or old; fetching them takes a while.
+    for commands in (["install"], ["update", "install"]):
+        for verb in commands:
+            options = ["--yes", "--no-install-recommends", *packages] if verb == "install" else []
+            done = subprocess.run(
+                ["apt-get", "--quiet", verb, *options],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env=environment,
+            )
+            words = "" if done.returncode == 0 else done.stdout[-2000:]
+        if not words:
+            break
+    return words
+
+
+def _say(text: str) -> None:
+    print(f"tests: {text}", file=sys.stderr, flush=True)
