@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from cryptography import x509
     from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
+    Opened = tuple[x509.Certificate, EllipticCurvePrivateKey]
+
 # A machine whose clock is behind still takes a certificate that was made just now.
 _BEFORE = timedelta(hours=1)
 
@@ -55,7 +57,7 @@ def make_root(site: str, passphrase: bytes, lifetime: timedelta, now: datetime) 
 def make_intermediate(
     site: str,
     host: str,
-    root: tuple[x509.Certificate, EllipticCurvePrivateKey],
+    root: Opened,
     password: bytes,
     lifetime: timedelta,
     now: datetime,
@@ -75,9 +77,7 @@ def make_intermediate(
     return _issuer(certificate, key, password)
 
 
-def opened(
-    issuer: Issuer, password: bytes
-) -> tuple[x509.Certificate, EllipticCurvePrivateKey]:
+def opened(issuer: Issuer, password: bytes) -> Opened:
     """Certificate and private key; UserError where the password does not open the key, or the key
     is not the certificate's."""
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -238,9 +238,7 @@ def _certify(
     )
 
 
-def _issuer(
-    certificate: x509.Certificate, key: EllipticCurvePrivateKey, password: bytes
-) -> Issuer:
+def _issuer(certificate: x509.Certificate, key: EllipticCurvePrivateKey, password: bytes) -> Issuer:
     from cryptography.hazmat.primitives import serialization
 
     assert password, "a CA's key without a password"

@@ -1,14 +1,14 @@
 """The site's CA on disk: `ca.init`, and what a build reads of it.
 
-    configs/ca/root.crt                      the root's certificate: configuration, in git
-    configs/ca/<host>.crt                    a host's intermediate certificate
-    <out>/root.key, root.crt                 the root's encrypted key: to be kept offline
-    <data>/<site>/<host>/intermediate.key    encrypted; delivered to the host's CA as a secret
-    <data>/<site>/<host>/intermediate.password, intermediate.crt
+    configs/ca/root.crt                 the root's certificate: configuration, public
+    configs/ca/<host>.crt               a host's intermediate certificate
+    <out>/root.key, root.crt            the root's encrypted key: to be kept offline
+    <data>/<site>/<host>/               intermediate.key (encrypted), .password and .crt:
+                                        what is delivered to the host's CA as secrets
 
-`out` is <data>/<site> unless it is named, <data> our folder below XDG_DATA_HOME. No private key is
-ever written inside of the project. What is there is never replaced. Each step is one rename, and
-keys go before certificates, so what an interrupted run has left is taken up by the next one.
+`out` is <data>/<site> unless another folder is named; <data> is ours below XDG_DATA_HOME. No
+private key is ever written inside of the project. Nothing that is there is replaced. Each step is
+one rename, keys before certificates, so the next run takes up what an interrupted one has left.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from __future__ import annotations
 import getpass
 import os
 import secrets
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,21 +29,27 @@ from .authority import Issuer
 from .problems import UserError
 
 ROOT = "root.crt"
-# Shorter ones fall to a search over the key's file.
+INTERMEDIATE = "intermediate"
+# Shorter passphrases fall to a search, once the encrypted key is lost.
 SHORTEST = 10
+_NEW = ".phoenix-new-"
 
-Ask = Callable[[str, bool], bytes]
+# Gives the root key's passphrase; asked twice where it is a new one.
+Ask = Callable[[bool], bytes]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What `init` is to make. `project` is the folder that no key may lie in; with `only`, just
-    that host, else all hosts that lack an intermediate."""
+    """What `init` is to make, and where.
+
+    `hosts` are all of the site's; with `only` just that one's intermediate is made. No key goes
+    into one of the folders in `forbidden` (the project, configs/, dist/), or below.
+    """
 
     site: str
     hosts: tuple[str, ...]
     configs: Path
-    project: Path
+    forbidden: tuple[Path, ...]
     data: Path
     out: Path | None = None
     only: str | None = None
@@ -51,23 +57,31 @@ class Plan:
     intermediate_lifetime: timedelta = timedelta(days=1825)
 
     def keys(self) -> Path:
-        """The folder of the site's intermediates."""
+        """The folder of the hosts' intermediate keys, one folder for each."""
         return self.data / self.site
 
     def root(self) -> Path:
         """The folder of the root's key."""
         return self.keys() if self.out is None else self.out
 
-    def certificates(self) -> Path:
-        return self.configs / "ca"
+    def published(self, name: str) -> Path:
+        """A certificate's place in the configuration."""
+        return self.configs / "ca" / name
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """What `init` made: the root's key (None where the root was there), and the hosts' folders."""
+    """The root's key if it was made now, and of each host the folder of its intermediate."""
 
     root_key: Path | None
     hosts: tuple[tuple[str, Path], ...]
+
+    def told(self) -> str:
+        """What to tell the operator, one line each."""
+        lines = [f"{host}: {folder}" for host, folder in self.hosts]
+        if self.root_key is not None:
+            lines.append(f"root key: {self.root_key}: move it to a safe place that is offline")
+        return "\n".join(lines)
 
 
 def certificates(configs: Path, host: str) -> tuple[bytes | None, bytes | None]:
@@ -78,28 +92,192 @@ def certificates(configs: Path, host: str) -> tuple[bytes | None, bytes | None]:
     found = []
     for name in (ROOT, f"{host}.crt"):
         path = configs / "ca" / name
-        data = disk.content(path)
+        with disk.telling(path.parent):
+            data = disk.content(path)
         if b"PRIVATE KEY" in data:
             raise UserError(f"{path} holds a private key", "move the key out of the project")
         found.append(data or None)
     return found[0], found[1]
 
 
-def init(plan: Plan, ask: Ask, now: datetime | None = None) -> Done:
-    """Make the root where there is none, and the intermediates that are missing.
+def asking(file: Path | None) -> Ask:
+    """How to get the root key's passphrase: from a file's first line, else on the terminal."""
 
-    `ask(prompt, new)` gives the root key's passphrase. Raises UserError for a place that keys must
-    not go to, for what would be replaced, and for a root key that is not there or does not open.
+    def read(new: bool) -> bytes:
+        if file is not None:
+            with disk.telling(file):
+                return _long_enough(file.read_bytes().partition(b"\n")[0], new)
+        if not sys.stdin.isatty():
+            raise UserError("no terminal to ask for a passphrase on", "add --password-file FILE")
+        word = getpass.getpass("Passphrase of the root key: ").encode()
+        if new and getpass.getpass("The same again: ").encode() != word:
+            raise UserError("the two passphrases differ")
+        return _long_enough(word, new)
+
+    return read
+
+
+def _long_enough(word: bytes, new: bool) -> bytes:
+    if len(word) < (SHORTEST if new else 1):
+        raise UserError(f"the passphrase is too short: at least {SHORTEST} characters are needed")
+    return word
+
+
+def init(plan: Plan, ask: Ask, now: datetime | None = None) -> Done:
+    """Make the root where there is none, and the intermediates that are missing; publish both.
+
+    Raises UserError for a place that no key may go to, for what would be replaced, for a root key
+    that is not there or does not open, and for what the file system refuses.
     """
-    now = now or datetime.now(UTC)
-    _outside(plan.root(), (plan.project, plan.configs))
-    _outside(plan.keys(), (plan.project, plan.configs))
-    wanted = _wanted(plan)
-    with disk.telling(plan.root()):
-        root, new = _root(plan, ask, now)
-        _publish(plan.certificates() / ROOT, root.certificate)
-    made = []
-    for host in wanted:
-        with disk.telling(plan.keys()):
-            made.append((host, _intermediate(plan, host, root, ask, now)))
-    return Done(plan.root() / "root.key" if new else None, tuple(made))
+    for folder in (plan.root(), plan.keys()):
+        _outside(folder, plan.forbidden)
+    hosts = _missing(plan)
+    with disk.telling(plan.data):
+        _folder(plan.keys())
+        with disk.locked(plan.data / ".lock"):
+            for folder in (plan.root(), plan.keys(), plan.configs / "ca"):
+                _sweep(folder)
+            return _make(plan, hosts, ask, now or datetime.now(UTC))
+
+
+def _missing(plan: Plan) -> list[str]:
+    """The hosts that get an intermediate."""
+    if plan.only is not None and plan.only not in plan.hosts:
+        raise UserError(f"no host is named {plan.only!r}", f"known: {', '.join(plan.hosts)}")
+    if ROOT == f"{plan.only}.crt" or "root" in plan.hosts:
+        raise UserError(f"a host named 'root' has no room beside {ROOT}", "rename the host")
+    for host in [plan.only] if plan.only else []:
+        if os.path.lexists(plan.published(f"{host}.crt")):
+            hint = "keep it, or move it and its key's folder away first"
+            raise UserError(f"{host} has its CA already: {plan.published(f'{host}.crt')}", hint)
+    asked = [plan.only] if plan.only else list(plan.hosts)
+    hosts = [host for host in asked if not os.path.lexists(plan.published(f"{host}.crt"))]
+    if not plan.published(ROOT).exists():
+        for host in sorted(set(plan.hosts) - set(hosts)):
+            path = plan.published(f"{host}.crt")
+            if path.exists():
+                raise UserError(f"{path} is there without {ROOT}", f"bring {ROOT} back")
+    elif not hosts:
+        raise UserError("the site has its CA already, and each host its intermediate")
+    return hosts
+
+
+def _make(plan: Plan, hosts: list[str], ask: Ask, now: datetime) -> Done:
+    held = disk.content(plan.published(ROOT))
+    kept = plan.root() / "root.key"
+    new = not held and not kept.exists()
+    word = b""
+    if new:
+        word = ask(True)
+        issuer = authority.make_root(plan.site, word, plan.root_lifetime, now)
+        _folder(plan.root())
+        # Without its key, a certificate here is a run's that was cut off.
+        _save(plan.root() / ROOT, issuer.certificate)
+        _save(kept, issuer.key)
+    else:
+        issuer = _kept(plan, held)
+    made = [(host, plan.keys() / host) for host in hosts]
+    lacking = [host for host, folder in made if not _whole(folder, host, issuer.certificate)]
+    if lacking:
+        if not issuer.key:
+            hint = "name the folder it was moved to: --out FOLDER"
+            raise UserError(f"the root's key is not at {kept}", hint)
+        root = authority.opened(issuer, word or ask(False))
+        for host in lacking:
+            _make_intermediate(plan, host, root, now)
+    for name, data in _public(made, issuer.certificate):
+        if not os.path.lexists(plan.published(name)):
+            plan.published(name).parent.mkdir(parents=True, exist_ok=True)
+            _save(plan.published(name), data, 0o644)
+    return Done(kept if new else None, tuple(made))
+
+
+def _kept(plan: Plan, published: bytes) -> Issuer:
+    """The root that is there: published, or left by a run that was cut off before that."""
+    folder = plan.root()
+    certificate = published or disk.content(folder / ROOT)
+    if not certificate:
+        hint = "bring the certificate back, or move the key away"
+        raise UserError(f"there is a root key already at {folder / 'root.key'}", hint)
+    return Issuer(certificate, disk.content(folder / "root.key"))
+
+
+def _whole(folder: Path, host: str, root: bytes) -> bool:
+    """Whether the host's keys are there already, by a run that was cut off before it published."""
+    if not os.path.lexists(folder):
+        return False
+    names = {f"{INTERMEDIATE}.{end}" for end in ("crt", "key", "password")}
+    held = disk.content(folder / f"{INTERMEDIATE}.crt")
+    if not names <= set(disk.names(folder)) or authority.check(root, held, host):
+        raise UserError(f"{folder} holds another CA", "move it away first")
+    return True
+
+
+def _make_intermediate(plan: Plan, host: str, root: authority.Opened, now: datetime) -> None:
+    word = secrets.token_urlsafe(32).encode()
+    lifetime = plan.intermediate_lifetime
+    made = authority.make_intermediate(plan.site, host, root, word, lifetime, now)
+    with tempfile.TemporaryDirectory(dir=plan.keys(), prefix=_NEW) as staging:
+        new = Path(staging) / host
+        new.mkdir(mode=0o700)
+        parts = {"key": made.key, "password": word, "crt": made.certificate}
+        for end, data in parts.items():
+            _save(new / f"{INTERMEDIATE}.{end}", data)
+        new.rename(plan.keys() / host)
+    _fsync(plan.keys())
+
+
+def _public(made: list[tuple[str, Path]], root: bytes) -> Iterable[tuple[str, bytes]]:
+    yield ROOT, root
+    for host, folder in made:
+        yield f"{host}.crt", disk.content(folder / f"{INTERMEDIATE}.crt")
+
+
+def _outside(folder: Path, forbidden: Iterable[Path]) -> None:
+    """Refuse a folder that is, or lies below, a forbidden one, by whatever links it is reached."""
+    real = Path(os.path.realpath(folder))
+    for step in (real, *real.parents):
+        for one in forbidden:
+            if step == Path(os.path.realpath(one)) or _same(step, one):
+                hint = "name a folder outside of the project: --out FOLDER"
+                raise UserError(f"a private key must not lie in {folder}: that is in {one}", hint)
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether both are one folder, as under a bind mount."""
+    return one.exists() and other.exists() and one.samefile(other)
+
+
+def _folder(path: Path) -> None:
+    """Make a folder that only its owner can enter; one that is there stays as it is."""
+    if not path.is_dir():
+        path.mkdir(mode=0o700, parents=True)
+
+
+def _sweep(folder: Path) -> None:
+    for name in disk.names(folder):
+        if name.startswith(_NEW):
+            path = folder / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def _save(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file, whole or not at all. Made with 0600, which also vfat, as on a stick, takes."""
+    file, new = tempfile.mkstemp(dir=path.parent, prefix=_NEW)
+    try:
+        with os.fdopen(file, "wb") as out:
+            out.write(data)
+            out.flush()
+            os.fsync(out.fileno())
+        if mode != 0o600:
+            os.chmod(new, mode)
+        os.rename(new, path)
+    except BaseException:
+        os.unlink(new)
+        raise
+    _fsync(path.parent)
+
+
+def _fsync(folder: Path) -> None:
+    with disk.opened(folder) as held:
+        os.fsync(held)

@@ -49,7 +49,7 @@ def _build(hosts: Sequence[str], twice: bool) -> dict[str, Any]:
 
     os.makedirs(ROOT / "dist", exist_ok=True)
     before = fresh.observe(str(ROOT))
-    built = building.build(ROOT, hosts, keys.signer(), cli.progress)
+    built = building.build(ROOT, hosts, keys.find(), cli.progress)
     if twice:
         from builder import again
 

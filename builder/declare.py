@@ -68,10 +68,9 @@ def site(data: Data) -> Site:
 
 def _authority(data: Data) -> Authority:
     lifetime = seconds(data.get("lifetime", "7d"))
-    third = max(86400, lifetime // 3 // 86400 * 86400)
     return Authority(
         lifetime=lifetime,
-        renew=seconds(data["renew"]) if "renew" in data else third,
+        renew=seconds(data["renew"]) if "renew" in data else lifetime // 3,
         root_lifetime=seconds(data.get("root_lifetime", "3650d")),
         intermediate_lifetime=seconds(data.get("intermediate_lifetime", "1825d")),
     )
@@ -270,14 +269,15 @@ def _optional(data: Data, key: str) -> int | None:
 def _interfaces(data: Data) -> tuple[Interface, ...]:
     if "interfaces" not in data:
         # What an address-less guest lacks is told by checks; until then it has no interface.
-        return (_interface("eth0", {"bridge": "vmbr0", **data}),) if "address" in data else ()
+        return (_interface("eth0", (), {"bridge": "vmbr0", **data}),) if "address" in data else ()
     ordered = sorted(data["interfaces"].items(), key=lambda item: int(item[0][3:]))
-    return tuple(_interface(name, nic) for name, nic in ordered)
+    return tuple(_interface(name, ("interfaces", name), nic) for name, nic in ordered)
 
 
-def _interface(name: str, data: Data) -> Interface:
+def _interface(name: str, at: tuple[str, ...], data: Data) -> Interface:
     return Interface(
         name=name,
+        at=at,
         bridge=data["bridge"],
         address=IPv4Address(data["address"]),
         address6=_v6(data, "address6"),

@@ -245,3 +245,12 @@ def _secrets(site: Site, host: Host, members: tuple[Member, ...], ca: Member) ->
                     name = f"{c.directory.name}.{variable}"
                     found.append(Secret(member.guest.name, name, reference))
     return tuple(dict.fromkeys(sorted(found, key=lambda s: (s.guest, s.name))))
+
+
+def start_order(guest: Guest) -> int:
+    """A guest's place in the order of starts, as declared or by its role."""
+    return guest.start.order or _START[guest.role]
+
+
+# Wide apart, so that a guest of the operator's own fits between.
+_START: Mapping[Role, int] = {"ca": 10, "mesh": 20, "gateway": 30, "service": 40}

@@ -16,7 +16,7 @@ from builder.network import Network
 Plain = dict[str, object]
 
 _ADDRESSES = (IPv4Address, IPv6Address, IPv4Interface, IPv6Interface)
-_LEFT_OUT = frozenset({"name", "services", "guests", "machines", "bridges"})
+_LEFT_OUT = frozenset({"at", "name", "services", "guests", "machines", "bridges"})
 
 
 def describe(network: Network) -> Plain:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder import checks, declare, inherit, schema
+from builder.checks.literals import literal_secrets
 from builder.model import Host, Site
 from builder.network import Trust
 from builder.problems import ConfigError, Finding, Place, Problem, UserError, known
@@ -92,8 +93,10 @@ def _read(root: Path) -> _Documents:
 
 
 def _shape(documents: _Documents) -> Iterable[Finding]:
+    yield from literal_secrets("site", documents.site)
     yield from schema.findings("site", documents.site, schema.shipped("site"))
-    for name in documents.hosts:
+    for name, own in documents.hosts.items():
+        yield from literal_secrets(f"hosts/{name}", own)
         broken = inherit.findings(name, documents.hosts)
         yield from broken
         if broken:

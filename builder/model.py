@@ -194,9 +194,13 @@ class Bridge:
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """A guest's interface; `mac` is empty where it is to be derived."""
+    """A guest's interface; `mac` is empty where it is to be derived.
+
+    `at` is the path to it in the guest's description: empty where that has just one address.
+    """
 
     name: str
+    at: tuple[str, ...]
     bridge: str
     address: IPv4Address
     address6: IPv6Address | None

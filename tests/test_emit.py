@@ -79,7 +79,7 @@ def test_only_text_and_whole_numbers_are_quoted(name: str, value: object) -> Non
         QUOTING[name](value)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", set(QUOTING) - {"environment", "zone", "zone_text", "nft"})
+@pytest.mark.parametrize("name", sorted(set(QUOTING) - {"environment", "zone", "zone_text", "nft"}))
 def test_plain_values_are_written_as_they_are(name: str) -> None:
     for value in ("10.0.0.1", 5, ipaddress.ip_address("fd00::1")):
         assert QUOTING[name](value) == str(value)  # type: ignore[arg-type]
@@ -416,11 +416,30 @@ SCALARS = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | TEX
 DATA = st.recursive(
     SCALARS, lambda d: st.lists(d) | st.dictionaries(TEXT, d, max_size=5), max_leaves=15
 )
-# Keys that look like something else to some reader of YAML.
+# Keys that look like something else to some reader of YAML; and text that YAML holds.
 ODD_KEYS = st.sampled_from(
     ["on", "Y", "null", "~", "1e3", "0x1", "<<", "=", "-", "", "12:30", "_1"]
 )
-MAPPINGS = st.dictionaries(ODD_KEYS | TEXT.map(lambda text: text[:100]), DATA, max_size=6)
+HELD = st.text(
+    st.characters(
+        exclude_categories=["Cs", "Cc", "Zl", "Zp"],
+        exclude_characters="\ufeff\ufffe\uffff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
+    ),
+    max_size=100,
+)
+MAPPINGS = st.dictionaries(
+    ODD_KEYS | HELD,
+    st.recursive(
+        st.none()
+        | st.booleans()
+        | st.integers(-(10**15), 10**15)
+        | HELD
+        | HOSTILE.filter(str.isprintable),
+        lambda d: st.lists(d) | st.dictionaries(ODD_KEYS | HELD, d, max_size=5),
+        max_leaves=15,
+    ),
+    max_size=6,
+)
 
 
 @given(DATA)
@@ -449,10 +468,9 @@ def test_canonical_json_is_rfc_8785() -> None:
 
 @given(MAPPINGS)
 def test_yaml_comes_back_from_readers_of_both_versions(data: dict[str, object]) -> None:
-    if (text := accepted(emit.yaml_text, data)) is None:
-        return
+    text = emit.yaml_text(data)
     assert yaml.safe_load(text) == data
-    assert source.read("a.yaml", text) == data if data else text == b"{}\n"
+    assert source.read("a.yaml", text) == data
 
 
 def test_yaml_is_sorted_and_quoted() -> None:

@@ -1,7 +1,7 @@
 """Rules that no single value shows. A rule takes values and yields Findings; it reads no file.
 
-Rules run in two phases. `host_rules` look at a site and one of its hosts, `site_rules` at the site
-alone, `fleet_rules` at all hosts together. A rule may rely on the schemas having accepted the
+SITE_RULES look at the site alone, HOST_RULES at the site and one of its hosts, FLEET_RULES at all
+hosts together. A rule may rely on the schemas having accepted the
 documents, and on nothing else: other rules may fail in the same run.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
+from builder.checks import addresses, guests, services
 from builder.model import Host, Site
 from builder.problems import Finding
 
@@ -16,9 +17,38 @@ SiteRule = Callable[[Site], Iterable[Finding]]
 HostRule = Callable[[Site, Host], Iterable[Finding]]
 FleetRule = Callable[[Site, tuple[Host, ...]], Iterable[Finding]]
 
-SITE_RULES: tuple[SiteRule, ...] = ()
-HOST_RULES: tuple[HostRule, ...] = ()
-FLEET_RULES: tuple[FleetRule, ...] = ()
+SITE_RULES: tuple[SiteRule, ...] = (
+    services.backends,
+    services.health,
+    services.protocol_fit,
+    services.certificates,
+    services.lifetimes,
+)
+HOST_RULES: tuple[HostRule, ...] = (
+    addresses.unknown_bridge,
+    addresses.duplicate_address,
+    addresses.duplicate_mac,
+    addresses.address_in_network,
+    addresses.overlapping_bridges,
+    addresses.routes,
+    addresses.bridge_mode,
+    addresses.duplicate_port,
+    addresses.guest_addresses,
+    addresses.reach,
+    guests.roles,
+    guests.duplicate_id,
+    guests.duplicate_name,
+    guests.order,
+    guests.vlans,
+    guests.whole,
+    guests.mounts,
+    guests.platform,
+    services.unknown_names,
+    services.exposed_names,
+    services.mesh_ports,
+    services.listeners,
+)
+FLEET_RULES: tuple[FleetRule, ...] = (guests.fleet,)
 
 
 def site_findings(site: Site) -> Iterator[Finding]:

@@ -159,15 +159,15 @@ def workers(guest: Guest, most: int) -> int:
     return min(guest.cores or most, most)
 
 
-def slot_files(title: str, member: Member, both: Iterable[Slot], most: int) -> Iterable[File]:
+def slot_files(role: str, member: Member, both: Iterable[Slot], most: int) -> Iterable[File]:
     """The main files of both slots, and what all servers of any guest share."""
     for slot in both:
-        names = {"title": title, "slot": slot, "workers": workers(member.guest, most)}
+        names = {"role": role, "slot": slot, "workers": workers(member.guest, most)}
         yield text(f"{slot.name}.conf", "common/nginx/slot.conf.j2", **names)
     for name in _FIXED:
         yield File(f"nginx/{name}", fixed(f"common/nginx/{name}"))
     if any(slot.streams for slot in both):
-        yield File("nginx/streams.conf", fixed("common/nginx/streams.conf"))
+        yield File("nginx/stream-settings.conf", fixed("common/nginx/stream-settings.conf"))
 
 
 def text(path: str, template: str, **names: object) -> File:

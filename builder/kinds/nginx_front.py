@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from builder.emit.fixed import fixed
 from builder.kinds import nginx_common as common
 from builder.kinds.nginx_common import Handling, Public, Slot
 from builder.network import Front, Member
@@ -64,9 +65,9 @@ def view(member: Member) -> View:
 def files(member: Member) -> Iterable[File]:
     """The front's files, below its generation's folder."""
     seen = view(member)
-    yield from common.slot_files("The front", member, seen.slots, _WORKERS)
+    yield from common.slot_files("front", member, seen.slots, _WORKERS)
     yield common.text("http.conf", "front/nginx/http.conf.j2", view=seen)
-    yield common.text("plain.conf", "front/nginx/plain.conf.j2")
+    yield File("nginx/plain.conf", fixed("front/nginx/plain.conf"))
     for program in seen.programs:
         path = f"sites/{program.service}.conf"
         yield common.text(path, "front/nginx/site.conf.j2", program=program)

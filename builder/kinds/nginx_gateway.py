@@ -31,15 +31,29 @@ _WORKERS = 8
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`body` in bytes, 0 without limit. `rate` and `zone` are parameters of nginx, or empty."""
+    """`body` in bytes, 0 without limit; `rate` as nginx takes it, empty without limit;
+    `connections` 0 without limit. A zone counts clients' addresses, 10 MB hold some 80 000.
+    """
 
     body: int
-    zone: str
     rate: str
+    rate_zone: str
     burst: int
     connections: int
     connections_zone: str
     clients: tuple[str, ...]
+
+    @property
+    def rate_parameter(self) -> str:
+        return f"zone={self.rate_zone}"
+
+    @property
+    def rate_definition(self) -> str:
+        return f"zone={self.rate_zone}:10m"
+
+    @property
+    def connections_definition(self) -> str:
+        return f"zone={self.connections_zone}:10m"
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +166,7 @@ def files(network: Network) -> Iterable[File]:
     """The gateway's files, below its generation's folder."""
     seen = view(network)
     member = network.gateway
-    yield from common.slot_files("The gateway", member, seen.slots, _WORKERS)
+    yield from common.slot_files("gateway", member, seen.slots, _WORKERS)
     yield File("nginx/misdirected.conf", fixed("gateway/nginx/misdirected.conf"))
     yield common.text("http.conf", "gateway/nginx/http.conf.j2", view=seen)
     for passed in seen.services:
@@ -208,8 +222,8 @@ def _limits(service: Service, body: int) -> Limits:
         rate = f"rate={requests}r/{'s' if seconds == 1 else 'm'}"
     return Limits(
         body=body,
-        zone=f"rate-{service.name}",
         rate=rate,
+        rate_zone=f"rate-{service.name}",
         burst=limits.burst,
         connections=limits.connections or 0,
         connections_zone=f"connections-{service.name}",

@@ -58,6 +58,12 @@ class Guest:
         """The text of a file of the generation's folder; KeyError where it has none."""
         return b"".join(self.tree.file(path).chunks()).decode()
 
+    def below(self, place: str) -> tuple[str, ...]:
+        """Paths, as in the tree, of its files at or below the absolute path `place`."""
+        seen = _generation(place).rstrip("/")
+        found = [path for path in self._files if path == seen or path.startswith(f"{seen}/")]
+        return tuple(path.removeprefix(f"{GENERATION}/") for path in found)
+
     def binds(self) -> dict[str, Path]:
         """The binds that a space for this guest needs."""
         return programs.binds(self.programs, GENERATION)

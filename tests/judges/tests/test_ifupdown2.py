@@ -48,7 +48,7 @@ source /etc/network/interfaces.d/*
 
 def test_good() -> None:
     found = ifupdown2.check(GOOD)
-    assert [each.name for each in found if each.auto] == ["lo", "enp3s0", "vmbr0", "vmbr0", "vmbr1"]
+    assert [each.name for each in found if each.auto] == ["enp3s0", "lo", "vmbr0", "vmbr0", "vmbr1"]
     bridge = next(each for each in found if each.name == "vmbr0")
     assert bridge.attributes["address"] == ["10.0.0.1/24", "10.0.9.1/24"]
 

@@ -1,0 +1,306 @@
+"""The first-run wrapper, run for real in small copies of the tree.
+
+The locks of these copies hold only invoke (and one small package for the tests): pip, venv and the
+index are the real ones.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TASKS = """
+from invoke.tasks import task
+
+@task
+def nop(_):
+    print("done")
+
+@task
+def test(_):
+    import iniconfig
+    print("tested")
+"""
+MAKING = "phoenix: making .venv"
+
+pytestmark = pytest.mark.needs("index")
+
+
+def pins(lock: str, *names: str) -> str:
+    """The lines of a lock that pin the packages of these names, with their hashes."""
+    text = (ROOT / lock).read_text()
+    blocks = re.findall(r"^\S.*\\\n(?: +--hash.*\n)+", text, re.MULTILINE)
+    return "".join(block for block in blocks if block.split("==")[0] in names)
+
+
+def plant(folder: Path) -> Path:
+    """A tree that `./invoke nop` runs in."""
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "invoke", folder)
+    (folder / "tasks.py").write_text(TASKS)
+    (folder / "requirements.lock").write_text(pins("requirements.lock", "invoke"))
+    extra = pins("requirements-test.lock", "iniconfig")
+    (folder / "requirements-test.lock").write_text(extra)
+    return folder
+
+
+def start(*command: str | Path, **environment: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+
+
+def run(*command: str | Path, **environment: str) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    process = start(*command, **environment)
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+OFFLINE = ("unshare", "-rn")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree after its first run; not to be changed."""
+    tree = plant(tmp_path_factory.mktemp("made") / "a tree's [first] run")
+    code, out, err = run(tree / "invoke", "nop")
+    assert (code, out) == (0, "done\n"), err
+    assert err.startswith(MAKING)
+    assert err.count("\n") == 1
+    return tree
+
+
+@pytest.fixture
+def moved(made: Path, tmp_path: Path) -> Path:
+    """A tree after its first run, then copied to another folder."""
+    return Path(shutil.copytree(made, tmp_path / "moved", symlinks=True))
+
+
+def settle(tree: Path) -> Path:
+    """Let a moved tree pass for one that was made where it is."""
+    (tree / ".venv/made-in").write_text(f"{tree}\n")
+    return tree
+
+
+def remade(tree: Path) -> bool:
+    """Does a run make .venv anew, and well?"""
+    code, out, err = run(tree / "invoke", "nop")
+    assert (code, out) == (0, "done\n"), err
+    assert not list(tree.glob(".venv.*"))
+    return err.startswith(MAKING)
+
+
+@pytest.mark.needs("namespaces")
+def test_later_runs_are_offline_and_silent(made: Path, tmp_path: Path) -> None:
+    assert run(*OFFLINE, made / "invoke", "nop") == (0, "done\n", "")
+
+
+def test_from_anywhere(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("link").symlink_to(made / "invoke")
+    Path("chain").symlink_to("link")
+    for command in ("./link", "./chain", os.path.relpath(made / "invoke")):
+        assert run(command, "nop", CDPATH="/tmp") == (0, "done\n", "")
+
+
+def test_exit_code_is_handed_on(made: Path) -> None:
+    code, _, err = run(made / "invoke", "nosuch")
+    assert (code, err) == (1, "No idea what 'nosuch' is!\n")
+
+
+def test_plain_invoke_of_the_environment(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(made)
+    code, out, _ = run("sh", "-c", ". .venv/bin/activate && echo $VIRTUAL_ENV && invoke nop")
+    assert (code, out) == (0, f"{made}/.venv\ndone\n")
+
+
+def test_moved_folder(moved: Path) -> None:
+    assert remade(moved)
+    text = (moved / ".venv/bin/invoke").read_text()
+    assert f"{moved}/.venv/bin/python" in text
+    assert not remade(moved)
+
+
+def test_changed_lock(moved: Path) -> None:
+    with settle(moved).joinpath("requirements.lock").open("a") as lock:
+        lock.write("# another\n")
+    assert remade(moved)
+
+
+def test_python_that_an_upgrade_removed(moved: Path) -> None:
+    settle(moved)
+    for name in (".venv/bin/python", ".venv/bin/python3"):
+        (moved / name).unlink()
+        (moved / name).symlink_to("/usr/bin/python3.10")
+    assert remade(moved)
+
+
+def test_environment_of_another_make(tmp_path: Path) -> None:
+    tree = plant(tmp_path / "tree")
+    (tree / ".venv/bin").mkdir(parents=True)
+    assert remade(tree)
+
+
+def test_failed_change_leaves_the_old(moved: Path) -> None:
+    lock = settle(moved) / "requirements.lock"
+    good = lock.read_text()
+    lock.write_text(re.sub(r"sha256:\w{8}", "sha256:00000000", good))
+    code, out, err = run(moved / "invoke", "nop")
+    assert (code, out) == (1, "")
+    assert "not the one that was locked" in err
+    assert "git checkout" in err
+    assert not list(moved.glob(".venv.*"))
+    lock.write_text(good)
+    assert not remade(moved)
+
+
+def test_what_testing_needs_comes_with_the_first_test(moved: Path) -> None:
+    code, out, err = run(settle(moved) / "invoke", "test")
+    assert (code, out) == (0, "tested\n"), err
+    assert "requirements-test.lock" in err
+    assert not remade(moved)
+    (moved / ".venv/made-in").write_text("/elsewhere\n")
+    assert remade(moved)
+    assert run(moved / "invoke", "test") == (0, "tested\n", "")
+
+
+def wait_for(path: Path) -> None:
+    end = time.monotonic() + 60
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} does not appear"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [".venv.new/bin/python", ".venv.new/bin/pip", ".venv.new/requirements.lock"],
+    ids=["venv", "pip", "packages"],
+)
+def test_killed_then_two_at_once(tmp_path: Path, stage: str) -> None:
+    tree = plant(tmp_path / "tree")
+    first = start(tree / "invoke", "nop")
+    wait_for(tree / stage)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.communicate()
+    assert not (tree / ".venv").exists()
+
+    both = [start(tree / "invoke", "nop") for _ in range(2)]
+    ends = [process.communicate(timeout=120) for process in both]
+    assert [process.returncode for process in both] == [0, 0], ends
+    assert [out for out, _ in ends] == ["done\n", "done\n"]
+    assert "".join(err for _, err in ends).count(MAKING) == 1
+    assert not list(tree.glob(".venv.*"))
+
+
+def test_interrupted(tmp_path: Path) -> None:
+    tree = plant(tmp_path / "tree")
+    first = start(tree / "invoke", "nop")
+    wait_for(tree / ".venv.new/requirements.lock")
+    os.killpg(first.pid, signal.SIGINT)
+    first.communicate()
+    assert first.returncode == 130
+    assert not list(tree.glob(".venv*"))
+
+
+def only(folder: Path, **scripts: str) -> Mapping[str, str]:
+    """A PATH of the wrapper's own tools and these scripts, without any Python."""
+    folder.mkdir()
+    for name in ("sh", "cmp", "readlink", "dirname", "rm", "mv", "cp", "tail", "sed", "grep",
+                 "printf", "flock"):  # fmt: skip
+        found = shutil.which(name)
+        assert found
+        (folder / name).symlink_to(found)
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    return {"PATH": str(folder)}
+
+
+def refusal(tree: Path, path: Mapping[str, str]) -> str:
+    code, out, err = run(tree / "invoke", "nop", **path)
+    assert (code, out) == (1, "")
+    assert not list(tree.glob(".venv*"))
+    return err
+
+
+def real_python() -> str:
+    found = shutil.which("python3")
+    assert found
+    return subprocess.run(
+        [found, "-c", "import sys; print(sys.executable)"],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+
+
+def test_no_python(tmp_path: Path) -> None:
+    err = refusal(plant(tmp_path / "tree"), only(tmp_path / "bin"))
+    assert err == ("phoenix: there is no python3 here\n    apt-get install python3 python3-venv\n")
+
+
+def test_old_python(tmp_path: Path) -> None:
+    old = "case $2 in *print*) echo 3.9 ;; *) exit 1 ;; esac"
+    err = refusal(plant(tmp_path / "tree"), only(tmp_path / "bin", python3=old))
+    assert "Python 3.9 is too old: 3.11 or newer is needed" in err
+
+
+def test_old_python_beside_a_newer(tmp_path: Path) -> None:
+    old = "case $2 in *print*) echo 3.9 ;; *) exit 1 ;; esac"
+    path = only(tmp_path / "bin", python3=old, **{"python3.11": f'exec {real_python()} "$@"'})
+    tree = plant(tmp_path / "tree")
+    assert run(tree / "invoke", "nop", **path)[:2] == (0, "done\n")
+
+
+def test_no_venv_module(tmp_path: Path) -> None:
+    # The wrapper asks this Python for its own path; that it names itself keeps it in the way.
+    fake = f"""case $2 in
+*realpath*) echo "$0" ;;
+*ensurepip*) exit 1 ;;
+*) exec {real_python()} "$@" ;;
+esac"""
+    err = refusal(plant(tmp_path / "tree"), only(tmp_path / "bin", python3=fake))
+    assert err == ("phoenix: Python's venv module is missing\n    apt-get install python3-venv\n")
+
+
+@pytest.mark.needs("namespaces")
+def test_no_network(tmp_path: Path) -> None:
+    tree = plant(tmp_path / "tree")
+    code, _, err = run(*OFFLINE, tree / "invoke", "nop", PIP_CACHE_DIR=str(tmp_path / "cache"))
+    assert code == 1
+    assert "pip does not reach its package index" in err
+    assert not list(tree.glob(".venv*"))
+
+
+@pytest.mark.needs("namespaces")
+def test_full_disk(tmp_path: Path) -> None:
+    tree = plant(tmp_path / "tree")
+    small = tmp_path / "small"
+    small.mkdir()
+    script = 'mount -t tmpfs -o size=8m none "$2" && cp -r "$1"/. "$2" && exec "$2/invoke" nop'
+    code, _, err = run("unshare", "-rm", "sh", "-c", script, "sh", tree, small)
+    assert code == 1
+    assert "phoenix: the disk is full" in err
+
+
+@pytest.mark.needs("namespaces")
+def test_folder_that_may_not_be_written(tmp_path: Path) -> None:
+    tree = plant(tmp_path / "tree")
+    script = 'mount -B "$1" "$1" && mount -o remount,bind,ro "$1" && exec "$1/invoke" nop'
+    code, _, err = run("unshare", "-rm", "sh", "-c", script, "sh", tree)
+    assert code == 1
+    assert f"the folder {tree} is not writable" in err
