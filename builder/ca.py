@@ -2,7 +2,8 @@
 
     configs/ca/root.crt                 the root's certificate: configuration, public
     configs/ca/<host>.crt               a host's intermediate certificate
-    <out>/root.key, root.crt            the root's encrypted key: to be kept offline
+    <out>/root.key                      the root's encrypted key, and its certificate once more:
+                                        to be kept offline
     <data>/<site>/<host>/               intermediate.key (encrypted), .password and .crt:
                                         what is delivered to the host's CA as secrets
 
@@ -118,8 +119,8 @@ def asking(file: Path | None) -> Ask:
 
 
 def _long_enough(word: bytes, new: bool) -> bytes:
-    if len(word) < (SHORTEST if new else 1):
-        raise UserError(f"the passphrase is too short: at least {SHORTEST} characters are needed")
+    if new and len(word) < SHORTEST:
+        raise UserError(f"the passphrase is too short: at least {SHORTEST} bytes are needed")
     return word
 
 
@@ -133,6 +134,7 @@ def init(plan: Plan, ask: Ask, now: datetime | None = None) -> Done:
         _outside(folder, plan.forbidden)
     hosts = _missing(plan)
     with disk.telling(plan.data):
+        _folder(plan.data)
         _folder(plan.keys())
         with disk.locked(plan.data / ".lock"):
             for folder in (plan.root(), plan.keys(), plan.configs / "ca"):
@@ -142,64 +144,65 @@ def init(plan: Plan, ask: Ask, now: datetime | None = None) -> Done:
 
 def _missing(plan: Plan) -> list[str]:
     """The hosts that get an intermediate."""
+    if "root" in plan.hosts:
+        raise UserError(f"a host named 'root' has no room beside {ROOT}", "rename the host")
     if plan.only is not None and plan.only not in plan.hosts:
         raise UserError(f"no host is named {plan.only!r}", f"known: {', '.join(plan.hosts)}")
-    if ROOT == f"{plan.only}.crt" or "root" in plan.hosts:
-        raise UserError(f"a host named 'root' has no room beside {ROOT}", "rename the host")
-    for host in [plan.only] if plan.only else []:
-        if os.path.lexists(plan.published(f"{host}.crt")):
-            hint = "keep it, or move it and its key's folder away first"
-            raise UserError(f"{host} has its CA already: {plan.published(f'{host}.crt')}", hint)
-    asked = [plan.only] if plan.only else list(plan.hosts)
-    hosts = [host for host in asked if not os.path.lexists(plan.published(f"{host}.crt"))]
-    if not plan.published(ROOT).exists():
-        for host in sorted(set(plan.hosts) - set(hosts)):
-            path = plan.published(f"{host}.crt")
-            if path.exists():
-                raise UserError(f"{path} is there without {ROOT}", f"bring {ROOT} back")
-    elif not hosts:
+    there = [host for host in plan.hosts if os.path.lexists(plan.published(f"{host}.crt"))]
+    if plan.only in there:
+        hint = "keep it, or move it and the folder of its key away first"
+        raise UserError(f"{plan.only} has its CA already", hint)
+    if there and not plan.published(ROOT).exists():
+        path = plan.published(f"{there[0]}.crt")
+        raise UserError(f"{path} is there without {ROOT}", f"bring {ROOT} back, or move it away")
+    hosts = [host for host in plan.hosts if host not in there and plan.only in (None, host)]
+    if not hosts:
         raise UserError("the site has its CA already, and each host its intermediate")
     return hosts
 
 
 def _make(plan: Plan, hosts: list[str], ask: Ask, now: datetime) -> Done:
-    held = disk.content(plan.published(ROOT))
-    kept = plan.root() / "root.key"
-    new = not held and not kept.exists()
-    word = b""
-    if new:
+    root, word = _kept(plan), b""
+    new = root is None
+    if root is None:
         word = ask(True)
-        issuer = authority.make_root(plan.site, word, plan.root_lifetime, now)
+        root = authority.make_root(plan.site, word, plan.root_lifetime, now)
         _folder(plan.root())
-        # Without its key, a certificate here is a run's that was cut off.
-        _save(plan.root() / ROOT, issuer.certificate)
-        _save(kept, issuer.key)
-    else:
-        issuer = _kept(plan, held)
+        _save(_root_key(plan), root.key + root.certificate)
     made = [(host, plan.keys() / host) for host in hosts]
-    lacking = [host for host, folder in made if not _whole(folder, host, issuer.certificate)]
+    lacking = [host for host, folder in made if not _whole(folder, host, root.certificate)]
     if lacking:
-        if not issuer.key:
-            hint = "name the folder it was moved to: --out FOLDER"
-            raise UserError(f"the root's key is not at {kept}", hint)
-        root = authority.opened(issuer, word or ask(False))
+        if not root.key:
+            hint = "name the folder that it was moved to: --out FOLDER"
+            raise UserError(f"the root's key is not at {_root_key(plan)}", hint)
+        opened = authority.opened(root, word or ask(False))
         for host in lacking:
-            _make_intermediate(plan, host, root, now)
-    for name, data in _public(made, issuer.certificate):
+            _make_intermediate(plan, host, opened, now)
+    for name, data in _public(made, root.certificate):
         if not os.path.lexists(plan.published(name)):
             plan.published(name).parent.mkdir(parents=True, exist_ok=True)
             _save(plan.published(name), data, 0o644)
-    return Done(kept if new else None, tuple(made))
+    return Done(_root_key(plan) if new else None, tuple(made))
 
 
-def _kept(plan: Plan, published: bytes) -> Issuer:
-    """The root that is there: published, or left by a run that was cut off before that."""
-    folder = plan.root()
-    certificate = published or disk.content(folder / ROOT)
-    if not certificate:
-        hint = "bring the certificate back, or move the key away"
-        raise UserError(f"there is a root key already at {folder / 'root.key'}", hint)
-    return Issuer(certificate, disk.content(folder / "root.key"))
+def _root_key(plan: Plan) -> Path:
+    return plan.root() / "root.key"
+
+
+def _kept(plan: Plan) -> Issuer | None:
+    """The root that is there: published, or left by a run that was cut off before that. Its key
+    is empty where it is kept elsewhere."""
+    begin = b"-----BEGIN CERTIFICATE"
+    key, _, certificate = disk.content(_root_key(plan)).partition(begin)
+    published = disk.content(plan.published(ROOT))
+    if published:
+        return Issuer(published, key)
+    if certificate:
+        return Issuer(begin + certificate, key)
+    if os.path.lexists(_root_key(plan)):
+        hint = "move it away, or bring back its certificate"
+        raise UserError(f"there is another key already: {_root_key(plan)}", hint)
+    return None
 
 
 def _whole(folder: Path, host: str, root: bytes) -> bool:

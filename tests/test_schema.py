@@ -114,8 +114,8 @@ def test_what_fits_has_no_findings() -> None:
     text = """\
         {host: web, cores: 4, weight: 1000, nice: -5, onboot: true, role: mesh, kind: lxc,
         port: 443, why: because it, dns: [10.0.0.1, 'fd00::1'], body: 8GiB, swap: 0,
-        sticky: {cookie: a}, backends: [a, {name: b, port: 1}], certificate: {files: {key: a}}, given: null,
-        single: 4, either: 1}
+        sticky: {cookie: a}, backends: [a, {name: b, port: 1}], certificate: {files: {key: a}},
+        given: null, single: 4, either: 1}
         """
     assert told(text) == ""
 

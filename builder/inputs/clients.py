@@ -66,11 +66,11 @@ def run(
         )
         try:
             _wait(child, tick)
-        except BaseException:
+        finally:
+            # Its group is what it has started, too.
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-            raise
         out.seek(0)
         err.seek(0)
         texts = [stream.read().decode("utf-8", "replace") for stream in (out, err)]

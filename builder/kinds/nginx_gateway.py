@@ -1,10 +1,9 @@
 """nginx on the gateway: TLS for clients outside, limits, and verified TLS to the mesh.
 
-A name is one server, a path prefix one location of it, a service one file that its locations
-include. A prefix is a prefix of the path as text, for nginx and for the mesh alike: `/v1/` is what
-lies below, `/v1` also `/v1beta`; the longest declared one wins, and `/v1` alone is sent on to
-`/v1/` where only that is declared. The prefix stays in what the mesh gets, which routes by it and
-takes it off (`strip`).
+A name is one server, a service one file that its locations include. A declared prefix is matched
+by whole segments, and a slash at its end says nothing, as in the mesh: `/v1` and `/v1/` are both
+`/v1` and all below `/v1/`, not `/v1beta`; the longest declared prefix wins. It stays in what the
+mesh gets, which routes by it and takes it off (`strip`).
 
 The mesh decides anew which service a request is for. Where several share a name, it therefore gets
 the path as nginx understood it, with escapes and dot segments resolved: the limits of one service
@@ -68,9 +67,13 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Location:
-    """A path prefix of a name; `resolved`: the mesh gets the path as nginx understood it."""
+    """Paths of a name: one (`exact`), or all that begin with `path`.
+
+    `resolved`: the mesh gets the path as nginx understood it.
+    """
 
     path: str
+    exact: bool
     include: str
     resolved: bool
 
@@ -108,8 +111,9 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A tcp service on its own public port; `tls` to the client, `verified` the mesh's name.
+    """A tcp service on its own public port; `tls` to the client.
 
+    `inside` is the name by which the mesh knows the service, and which its certificate must bear.
     `certificates` by the name that the client asks for; the first also where it names none.
     """
 
@@ -117,8 +121,7 @@ class Stream:
     port: int
     tls: bool
     certificates: tuple[Delivered, ...]
-    verified: str
-    upstream: str
+    inside: str
     idle: int
     limits: Limits
 
@@ -141,7 +144,7 @@ class View:
     services: tuple[Passed, ...]
     upstreams: tuple[Upstream, ...]
     streams: tuple[Stream, ...]
-    stream_upstreams: tuple[Upstream, ...]
+    stream_mesh: str
 
 
 def view(network: Network) -> View:
@@ -158,7 +161,7 @@ def view(network: Network) -> View:
         services=tuple(sorted(passed, key=lambda p: p.name)),
         upstreams=_upstreams(network, (p.url.partition("://")[2] for p in passed)),
         streams=streams,
-        stream_upstreams=_upstreams(network, (s.upstream for s in streams)),
+        stream_mesh=f"{network.mesh.guest.address}:443",
     )
 
 
@@ -256,7 +259,13 @@ def _sites(network: Network) -> Iterable[Site]:
 def _locations(every: list[Exposed], some: list[Exposed]) -> tuple[Location, ...]:
     """The locations of `some` of `every` HTTP service of a name."""
     resolved = len({x.service.name for x in every}) > 1
-    return tuple(Location(x.path, f"services/{x.service.name}.conf", resolved) for x in some)
+    found = []
+    for x in some:
+        include, segments = f"services/{x.service.name}.conf", x.path.rstrip("/")
+        if segments:
+            found.append(Location(segments, True, include, resolved))
+        found.append(Location(f"{segments}/", False, include, resolved))
+    return tuple(found)
 
 
 def _streams(network: Network) -> Iterable[Stream]:
@@ -266,14 +275,13 @@ def _streams(network: Network) -> Iterable[Stream]:
         here = [x for x in exposed if x.port == port]
         service = here[0].service
         assert all(x.service.name == service.name for x in here), f"two services on port {port}"
-        plain = service.is_plain("mesh")
+        # Plain on its way to the mesh it can't be: there, the handshake's name tells it apart.
         yield Stream(
             service=service.name,
             port=port,
             tls=not service.is_plain("outside"),
             certificates=tuple(_delivered(certificates[x.certificate]) for x in here),
-            verified="" if plain else inside_name(network.site, service),
-            upstream="stream-mesh-plain" if plain else "stream-mesh",
+            inside=inside_name(network.site, service),
             idle=common.stream_idle(service),
             limits=_limits(service, 0),
         )

@@ -15,8 +15,6 @@ from builder.network import CA_PORT, Network
 from builder.tree import File, Tree
 
 KIND = "step-ca"
-# step-ca's own floor, unless certificates are to live shorter.
-_SHORTEST = 300
 
 
 def artifacts(network: Network) -> tuple[Artifact, ...]:
@@ -55,18 +53,19 @@ def configuration(network: Network) -> dict[str, Any]:
         "db": {"type": "badgerv2", "dataSource": "/var/lib/phoenix/step-ca/db"},
         "authority": {
             "claims": _claims(authority.lifetime),
-            "policy": {
-                "x509": {"allow": {"dns": list(allowed(network))}, "allowWildcardNames": False}
-            },
+            "policy": {"x509": {"allow": {"dns": list(allowed(network))}}},
             "provisioners": [{"type": "ACME", "name": "acme", "challenges": ["http-01"]}],
         },
     }
 
 
 def _claims(lifetime: int) -> dict[str, Any]:
-    """All three are set, since those left out are a day, and must lie in order."""
+    """A longest below the default of a day, or above it alone, would end the start.
+
+    The shortest is left at five minutes: it binds those only who ask for a lifetime, and our
+    client does not.
+    """
     return {
-        "minTLSCertDuration": f"{min(lifetime, _SHORTEST)}s",
         "maxTLSCertDuration": f"{lifetime}s",
         "defaultTLSCertDuration": f"{lifetime}s",
         # A new order proves the name anew; renewal by the old certificate would not.

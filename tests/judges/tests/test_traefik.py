@@ -21,10 +21,10 @@ global: {checkNewVersion: false, sendAnonymousUsage: false}
 entryPoints:
   web:
     address: ":20001"
-    http: {tls: {}}
+    http: {tls: {}, aliasHeadersStrategy: delete}
     transport: {respondingTimeouts: {readTimeout: 0s, idleTimeout: 180s}}
-  pg: {address: ":20002"}
-  api: {address: "127.0.0.1:20100"}
+  pg: {address: ":20002", http: {aliasHeadersStrategy: delete}}
+  api: {address: "127.0.0.1:20100", http: {aliasHeadersStrategy: delete}}
 api: {dashboard: false}
 log: {level: WARN}
 providers:
@@ -77,8 +77,9 @@ def test_good() -> None:
     ("before", "after", "said"),
     [
         ("idleTimeout", "idelTimeout", "idelTimeout"),
-        ('pg: {address: ":20002"}', 'pg: {address: "20002"}', "."),
-        ("global:", "globl:", "without effect: .'globl"),
+        ('pg: {address: ":20002"', 'pg: {address: "20002"', "."),
+        ("aliasHeadersStrategy: delete}}\n  api", "}}\n  api", "aliasHeadersStrategy"),
+        ("global:", "globl:", r"without effect: \['globl'\]"),
         ("{dashboard: false}", "{dashbord: false}", "dashbord"),
         ('":20002"', '":20001"', "in use"),
         ("log:", "ping: {entryPoint: gone}\nlog:", "."),
