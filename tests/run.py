@@ -24,7 +24,7 @@ def test(deep: bool, expression: str, more: str) -> int:
     _tools("pytest", "xdist")
     needs.ensure()
     command = [sys.executable, "-m", "pytest", "-n", str(len(os.sched_getaffinity(0)))]
-    command += ["--dist", "loadgroup"]
+    command += ["--dist", "worksteal"]
     command += ["--deep"] if deep else []
     command += ["-k", expression] if expression else []
     done = subprocess.run([*command, *shlex.split(more)], cwd=needs.ROOT)

@@ -239,6 +239,21 @@ def test_a_missing_ssh_keygen_names_its_package(home: Path, monkeypatch: pytest.
         keys.init(home / "key", passphrase=False)
 
 
+def test_an_ssh_keygen_that_fails_is_told(home: Path, monkeypatch: pytest.MonkeyPatch):
+    (home / "ssh-keygen").write_text("#!/bin/sh\necho no randomness >&2\nexit 1\n")
+    (home / "ssh-keygen").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{home}:/bin")
+    with pytest.raises(UserError, match="made no key: no randomness"):
+        keys.init(home / "new/key", passphrase=False)
+    assert os.listdir(home / "new") == []
+
+
+@pytest.mark.parametrize("identity", ["a b", 'a"', "a,b", "*", "a\nb"])
+def test_an_identity_is_one_word(key: keys.Key, identity: str):
+    with pytest.raises(AssertionError):
+        key.allowed(identity)
+
+
 def test_a_build_signs_with_it(home: Path, key: keys.Key):
     signer: store.Signer = key
     build(home / "dist", signer, pve1=b"1", pve2=b"2")

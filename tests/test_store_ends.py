@@ -1,5 +1,6 @@
 """dist/ whatever ends a build: a kill, a full disk, a power cut, another build at the same time."""
 
+import ctypes
 import errno
 import os
 import shutil
@@ -185,6 +186,19 @@ def test_what_a_file_system_refuses_is_told(number: int, told: str):
     assert caught.value.message == told
     with pytest.raises(UserError, match="/dist"), disk.telling(Path("/dist")):
         raise OSError(number, os.strerror(number))
+
+
+def test_a_flush_that_fails_is_noticed():
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        disk.flush(-1)
+
+
+def test_without_syncfs_all_is_flushed(monkeypatch: pytest.MonkeyPatch):
+    called = []
+    monkeypatch.setattr(os, "sync", lambda: called.append(True))
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
+    disk.flush(-1)
+    assert called
 
 
 def test_what_a_power_cut_may_reorder_is_flushed_between(tmp_path: Path):

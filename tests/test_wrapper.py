@@ -6,6 +6,7 @@ index are the real ones.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -32,8 +33,7 @@ def test(_):
 """
 MAKING = "phoenix: making .venv"
 
-# One worker for all, since they share a first run.
-pytestmark = [pytest.mark.needs("index"), pytest.mark.xdist_group("wrapper")]
+pytestmark = pytest.mark.needs("index")
 
 
 def pins(lock: str, *names: str) -> str:
@@ -76,33 +76,56 @@ def run(*command: str | Path, **environment: str) -> tuple[int, str, str]:
 OFFLINE = ("unshare", "-rn")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tree after its first run; not to be changed."""
-    tree = plant(tmp_path_factory.mktemp("made") / "a tree's [first] run")
-    code, out, err = run(tree / "invoke", "nop")
+@pytest.fixture(scope="session")
+def trees(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with `made` and `quick`, filled by the first of all workers that needs them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (folder / "wrapper.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "quick").exists():
+            first_run(folder / MADE)
+            blank(folder / MADE, folder / "quick")
+    return folder
+
+
+MADE = "a tree's [first] run"
+
+
+def first_run(tree: Path) -> None:
+    """The whole of it, as a user has it."""
+    code, out, err = run(plant(tree) / "invoke", "nop")
     assert (code, out) == (0, "done\n"), err
     assert err.startswith(MAKING)
     assert err.count("\n") == 1
-    return tree
 
 
-@pytest.fixture(scope="module")
-def quick(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Variables that have `python3 -m venv` copy an environment instead of filling it anew.
+def blank(made: Path, folder: Path) -> None:
+    """A `venv` module whose environments are copied instead of filled anew.
 
-    Filling it takes seconds, and nothing of the wrapper's; the first run in `made` has the real
-    one.
+    Filling one with pip takes seconds, and nothing of the wrapper's.
     """
-    folder = tmp_path_factory.mktemp("quick")
     pattern = shutil.ignore_patterns("invoke*", "made-in", "*.lock")
-    shutil.copytree(made / ".venv", folder / "blank", symlinks=True, ignore=pattern)
-    (folder / "venv.py").write_text(
+    work = folder.with_suffix(".new")
+    shutil.copytree(made / ".venv", work / "blank", symlinks=True, ignore=pattern)
+    (work / "venv.py").write_text(
         "import shutil, sys\n"
         "if __name__ == '__main__':\n"
         f"    shutil.copytree({str(folder / 'blank')!r}, sys.argv[-1], symlinks=True)\n"
     )
-    return {"PYTHONPATH": str(folder)}
+    work.rename(folder)
+
+
+@pytest.fixture
+def made(trees: Path) -> Path:
+    """A tree after its first run; not to be changed."""
+    return trees / MADE
+
+
+@pytest.fixture
+def quick(trees: Path) -> dict[str, str]:
+    """Variables that make first runs quick, by `blank`."""
+    return {"PYTHONPATH": str(trees / "quick")}
 
 
 @pytest.fixture

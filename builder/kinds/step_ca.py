@@ -60,10 +60,9 @@ def configuration(network: Network) -> dict[str, Any]:
 
 
 def _claims(lifetime: int) -> dict[str, Any]:
-    """A longest below the default of a day, or above it alone, would end the start.
+    """Without a longest, a client might ask for a day.
 
-    The shortest is left at five minutes: it binds those only who ask for a lifetime, and our
-    client does not.
+    The shortest is left at five minutes: it too binds those only who ask, and ours do not.
     """
     return {
         "maxTLSCertDuration": f"{lifetime}s",

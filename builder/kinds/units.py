@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from builder import emit
 from builder.kinds.artifact import Artifact, GuestFiles
-from builder.network import Member, Network
+from builder.network import Certificate, Member, Network
 from builder.tree import Entry, File, Link, Tree
 
 KIND = "units"
@@ -55,7 +55,7 @@ def view(network: Network, member: Member) -> tuple[Unit, ...]:
     if member.guest.role == "ca":
         found.append(Unit("ca", "phoenix-step-ca.service", {"user": STEP_CA}))
     if any(c.files is None for c in member.certificates):
-        found += _acme(network, member)
+        found += _acme_units(network, member.certificates)
     return tuple(found)
 
 
@@ -75,14 +75,14 @@ def _traefik(member: Member) -> Iterable[Unit]:
     yield Unit("mesh", "phoenix-traefik-certificate.path", watched)
 
 
-def _acme(network: Network, member: Member) -> Iterable[Unit]:
+def _acme_units(network: Network, certificates: tuple[Certificate, ...]) -> Iterable[Unit]:
     tokens = {
         f"{c.directory.name}.{variable}"
-        for c in member.certificates
+        for c in certificates
         if c.directory
         for variable, _ in c.directory.environment
     }
-    standalone = any(c.challenge == "standalone" for c in member.certificates)
+    standalone = any(c.challenge == "standalone" for c in certificates)
     values = {
         "user": LEGO,
         "certificates": CERTIFICATES,
@@ -96,9 +96,21 @@ def _acme(network: Network, member: Member) -> Iterable[Unit]:
     yield Unit("acme", "phoenix-acme.timer", timer)
 
 
+def for_machine(network: Network, certificate: Certificate) -> Iterable[File]:
+    """The units that a machine of the operator's own runs, without links: it enables them."""
+    found = [Unit("common", "phoenix-names.service", {})]
+    found += _acme_units(network, (certificate,))
+    for unit in found:
+        yield File(f"units/{unit.name}", _rendered(unit))
+
+
+def _rendered(unit: Unit) -> bytes:
+    return emit.template(f"{unit.role}/units/{unit.name}.j2")(**unit.values)
+
+
 def _files(units: Iterable[Unit]) -> Iterable[Entry]:
     for unit in units:
-        data = emit.template(f"{unit.role}/units/{unit.name}.j2")(**unit.values)
+        data = _rendered(unit)
         yield File(f"units/{unit.name}", data)
         for target in _WANTED_BY.findall(data.decode()):
             yield Link(f"units/{target}.wants/{unit.name}", f"../{unit.name}")
