@@ -46,8 +46,7 @@ def _overlay(network: Network, machine: Machine) -> Iterable[File]:
     yield File("bin/phoenix-names", fixed("common/bin/phoenix-names"), 0o755)
     yield File("bin/phoenix-acme", fixed("acme/bin/phoenix-acme"), 0o755)
     yield File("acme/certificates", acme.orders(network, (own,)))
-    for unit in units.for_machine(network, own):
-        yield unit
+    yield from units.for_machine(network, own)
     if network.trust:
         yield File("trust/root.crt", network.trust.root)
 

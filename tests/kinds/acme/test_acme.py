@@ -323,10 +323,13 @@ def test_killed_at_any_step_it_leaves_a_whole_pair(running: Site) -> None:
         write(running, fields, names=" ".join(names_wanted[fatal % 2]))
         before = running.installed(fields[0])
         script = "echo $$ >/tmp/script; exec " + CLIENT
-        running.space.must(
-            ["sh", "-c", f"echo 0 >/tmp/count; echo {fatal} >/tmp/fatal; chmod 666 /tmp/count;"
-             " : >/tmp/script; chmod 666 /tmp/script"]
-        )  # fmt: skip
+        running.space.write(
+            [
+                Entry("/tmp/count", b"0\n", 0o666),
+                Entry("/tmp/fatal", f"{fatal}\n".encode()),
+                Entry("/tmp/script", b"", 0o666),
+            ]
+        )
         done = running.space.run(
             [*AS_LEGO, "sh", "-c", script],
             environment={"PATH": "/tmp/steps:/usr/sbin:/usr/bin:/sbin:/bin"},
@@ -354,7 +357,7 @@ def test_a_public_directory_is_not_asked_again_at_once(running: Site) -> None:
     running.space.must(["touch", "-d", "-31 minutes", failed])
     assert "not issued" in running.order().err
     # The site's own failure tells more than a public one's.
-    text = " ".join(fields[:4] + ["https://127.0.0.1:1/"] + fields[5:])
+    text = " ".join([*fields[:4], "https://127.0.0.1:1/", *fields[5:]])
     public = (running.space.read(f"{CURRENT}/acme/certificates") or b"").decode()
     running.list(public + text.replace(fields[0], "x.phoenix.internal") + "\n" + public)
     assert running.order().code == 1
