@@ -50,7 +50,7 @@ def pytest_in(folder: Path, *options: str, ci: bool = False) -> tuple[int, list[
         capture_output=True,
         text=True,
     )
-    return done.returncode, done.stdout.splitlines()
+    return done.returncode, [line for line in done.stdout.splitlines() if line]
 
 
 @pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one", "two"])

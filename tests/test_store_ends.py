@@ -302,7 +302,7 @@ subprocess.run(["mount", "-t", "tmpfs", "-o", sys.argv[2], "none", mount], check
 build(mount / "dist", pve1=b"1")
 before = files(mount / "dist")
 if sys.argv[3] == "ro":
-    subprocess.run(["mount", "-o", "remount,ro", mount], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", mount], check=True)
     build(mount / "dist", pve1=b"1")
 try:
     with Store(mount / "dist").transaction() as tx:

@@ -104,7 +104,8 @@ def view(network: Network) -> tuple[Stanza, ...]:
             stanza = _uplink(bridge.uplink, proxmox)
             physical.setdefault(bridge.uplink.interface, stanza)
     bridges = (_bridge(bridge, proxmox) for bridge in network.host.bridges)
-    return tuple(stanza if proxmox else _single(stanza) for stanza in (*physical.values(), *bridges))
+    every = (*physical.values(), *bridges)
+    return every if proxmox else tuple(_single(stanza) for stanza in every)
 
 
 def _single(stanza: Stanza) -> Stanza:

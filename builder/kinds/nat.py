@@ -149,6 +149,7 @@ def _own(network: Network, version: int) -> Iterator[str]:
 
 def _direct(network: Network, home: Bridge) -> Iterator[Direct]:
     guest = network.gateway.guest
-    if network.host.ingress6 and guest.address6 and home.address6 and routed6(home):
-        if not _local(home.address6):
-            yield Direct(home.name, str(guest.address6))
+    if not (network.host.ingress6 and guest.address6 and home.address6 and routed6(home)):
+        return
+    if not _local(home.address6):
+        yield Direct(home.name, str(guest.address6))

@@ -228,21 +228,39 @@ def client(
     port: int,
     name: str | None,
     *,
-    trust: bytes | None = None,
     alpn: tuple[str, ...] = ("http/1.1",),
+    source: str = "",
 ) -> ssl.SSLSocket:
     """A TLS connection to `name` (None: no name in the handshake), verified by the root."""
-    context = ssl.create_default_context(cadata=(trust or pki.authority().root).decode())
+    context = ssl.create_default_context(cadata=pki.authority().root.decode())
     context.set_alpn_protocols(list(alpn))
     if name is None:
         context.check_hostname = False
-    return context.wrap_socket(space.connect(address, port), server_hostname=name)
+    plain = tcp(space, address, port, source)
+    try:
+        return context.wrap_socket(plain, server_hostname=name)
+    except BaseException:
+        plain.close()
+        raise
+
+
+def tcp(space: Space, address: str, port: int, source: str = "") -> socket.socket:
+    """A TCP connection, from the address `source` where it is given."""
+    made = space.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    if source:
+        made.bind((source, 0))
+    made.connect((address, port))
+    return made
 
 
 def send(
-    stream: socket.socket, host: str, path: str = "/", *headers: str, method: str = "GET",
+    stream: socket.socket,
+    host: str,
+    path: str = "/",
+    *headers: str,
+    method: str = "GET",
     body: bytes = b"",
-) -> None:  # fmt: skip
+) -> None:
     """One request."""
     lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *headers]
     if body:
@@ -264,7 +282,14 @@ def receive(stream: socket.socket) -> Got:
     return Got(int(first.split(" ")[1]), headers, reader.body(headers))
 
 
-def ask(stream: socket.socket, host: str, path: str = "/", *headers: str, **more: object) -> Got:
+def ask(
+    stream: socket.socket,
+    host: str,
+    path: str = "/",
+    *headers: str,
+    method: str = "GET",
+    body: bytes = b"",
+) -> Got:
     """A request and its answer."""
-    send(stream, host, path, *headers, **more)  # type: ignore[arg-type]
+    send(stream, host, path, *headers, method=method, body=body)
     return receive(stream)

@@ -10,6 +10,7 @@ import contextlib
 import http.client
 import json
 import re
+import signal
 import socket
 import ssl
 import tempfile
@@ -85,6 +86,7 @@ class Mesh:
     def __init__(self, space: Space, guest: Guest, net: Network) -> None:
         self.space, self.guest, self.net = space, guest, net
         self.daemon: Daemon | None = None
+        self.patience = 8.0
 
     def start(self, slot: str = "a") -> None:
         argv = [
@@ -93,7 +95,9 @@ class Mesh:
         ]
         self.daemon = self.space.start(argv, user=USER)
         self.space.await_ports(self.daemon, [API_PORTS[slot]])
-        until(lambda: self.api("rawdata").get("routers", {}).get("api@file"), self.log)
+        until(
+            lambda: self.api("rawdata").get("routers", {}).get("api@file"), self.log, self.patience
+        )
 
     def log(self) -> str:
         assert self.daemon
@@ -119,8 +123,6 @@ class Mesh:
     def reread(self) -> None:
         """SIGHUP; returns once the log tells that it was taken."""
         assert self.daemon
-        import signal
-
         self.space.signal(self.daemon, signal.SIGHUP)
         time.sleep(0.4)
 
