@@ -81,20 +81,26 @@ def diff(_: Context, a: str, b: str, text: bool = False, json: bool = False) -> 
     return commands.diff(a, b, text, json)
 
 
-@command()
-def ca_init(_: Context) -> int | None:
+@command(
+    help={
+        "host": "Only this host's intermediate.",
+        "out": "Folder of the root's key, outside of the project; ~/.local/share/phoenix/SITE.",
+        "password-file": "Read the root key's passphrase from this file instead of asking.",
+    },
+)
+def ca_init(_: Context, host: str = "", out: str = "", password_file: str = "") -> int | None:
     """Make the site's root and each host's intermediate certificate authority."""
     from builder import commands
 
-    return commands.ca_init()
+    return commands.ca_init(host, out, password_file)
 
 
-@command()
-def key_init(_: Context) -> int | None:
+@command(help={"no-passphrase": "Do not protect the key: for CI, on a machine that is safe."})
+def key_init(_: Context, no_passphrase: bool = False) -> int | None:
     """Make the operator's key that releases are signed with."""
     from builder import commands
 
-    return commands.key_init()
+    return commands.key_init(no_passphrase)
 
 
 @command(

@@ -133,7 +133,6 @@ def _second(root: Path, hosts: Sequence[str]) -> dict[str, Made]:
     """In the second process: what is made of each host, without storing it."""
     from builder import manifest
     from builder.derive import derive
-    from builder.load import trust
     from builder.manifest import Layer, Object
     from builder.plan import Program, plan
 
@@ -146,7 +145,7 @@ def _second(root: Path, hosts: Sequence[str]) -> dict[str, Made]:
         programs[name] = Program(name, each["version"], each["kind"], layer)
     config, found = load(root, hosts), dict[str, Made]()
     for host in config.hosts:
-        planned = plan(derive(config.site, host, trust(root, host.name)), programs)
+        planned = plan(derive(config.site, host, config.trust[host.name]), programs)
         found[host.name] = {a.name: a.digest for a in planned.artifacts}
         found[host.name][""] = manifest.identity(planned.manifest)
     return found

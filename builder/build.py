@@ -9,7 +9,7 @@ from pathlib import Path
 
 from builder import inputs, manifest
 from builder.derive import derive
-from builder.load import Config, load, trust
+from builder.load import Config, load
 from builder.manifest import Layer, LayerIndex, Object
 from builder.network import PlainHop
 from builder.plan import Made, Plan, Program, plan
@@ -52,16 +52,17 @@ def build(
     progress("reading configs/")
     config = load(root, only)
     programs = fetch(root, needed(config), progress)
-    store, results = Store(root / "dist"), list[tuple[Plan, int, tuple[PlainHop, ...]]]()
+    store, results = Store(root / "dist"), list[tuple[Plan, tuple[PlainHop, ...]]]()
     with store.transaction(signer) as transaction:
         for cached in programs.values():
             transaction.put_file(cached.program.layer.tar, cached.tar)
             transaction.put(cached.program.layer.index, cached.index)
         for host in config.hosts:
             progress(f"building {host.name}")
-            network = derive(config.site, host, trust(root, host.name))
+            network = derive(config.site, host, config.trust[host.name])
             planned = plan(network, {name: c.program for name, c in programs.items()})
-            results.append((_slim(planned), _add(transaction, planned), network.plain))
+            _add(transaction, planned)
+            results.append((_slim(planned), network.plain))
     progress("")
     return tuple(_built(transaction, *result) for result in results)
 
@@ -80,7 +81,8 @@ def fetch(root: Path, names: Iterable[str], progress: Progress) -> dict[str, Cac
     lock = inputs.load_lock(root / "configs" / "inputs.lock")
     return {
         name: _cached(
-            inputs.layer(lock, name, inputs.default_cache(), progress), lock.entry(name).kind
+            inputs.layer(lock, name, inputs.default_cache(), progress),
+            str(lock.entry(name).as_json()["kind"]),
         )
         for name in names
     }
@@ -103,13 +105,10 @@ def _indexed(entry: Mapping[str, str | int]) -> Indexed:
     return Indexed(path, mode, size, str(entry["digest"]), offset)
 
 
-def _add(transaction: Transaction, planned: Plan) -> int:
-    """Add everything of a release; the number of its artifacts that were not there."""
-    new = {item.digest for item, _ in planned.objects if transaction._missing(item)}
+def _add(transaction: Transaction, planned: Plan) -> None:
     for item, data in planned.objects:
         transaction.put(item, data)
     transaction.release(planned.host, planned.manifest)
-    return sum(made.digest in new for made in planned.artifacts)
 
 
 def _slim(planned: Plan) -> Plan:
@@ -117,16 +116,15 @@ def _slim(planned: Plan) -> Plan:
     return Plan(planned.host, b"", (), planned.programs, planned.artifacts, planned.unready)
 
 
-def _built(
-    transaction: Transaction, planned: Plan, made: int, plain: tuple[PlainHop, ...]
-) -> Built:
+def _built(transaction: Transaction, planned: Plan, plain: tuple[PlainHop, ...]) -> Built:
     kept = transaction.kept[planned.host]
+    new = {name.partition("-")[0] for name in transaction.made}
     return Built(
         planned.host,
         kept.id,
         kept.folder,
         kept.signed,
-        made,
+        sum(made.digest in new for made in planned.artifacts),
         planned.artifacts,
         plain,
         planned.unready,

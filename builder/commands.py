@@ -114,18 +114,36 @@ def diff(a: str, b: str, text: bool, json: bool) -> int:
     return cli.DONE
 
 
-def ca_init() -> int:
-    """Make the site's root and the hosts' intermediates."""
-    from builder import ca
+def ca_init(host: str, out: str, password_file: str) -> int:
+    """Make the site's root where there is none, and the hosts' intermediates that are missing."""
+    from datetime import timedelta
 
-    raise NotImplementedError(ca)
+    from builder import ca, keys
+    from builder.load import load
+
+    config = load(ROOT)
+    plan = ca.Plan(
+        site=config.site.name,
+        hosts=tuple(h.name for h in config.hosts),
+        configs=ROOT / "configs",
+        forbidden=(ROOT, ROOT / "configs", ROOT / "dist"),
+        data=keys.folder(os.environ, "XDG_DATA_HOME", ".local/share"),
+        out=Path(out).absolute() if out else None,
+        only=host or None,
+        root_lifetime=timedelta(seconds=config.site.ca.root_lifetime),
+        intermediate_lifetime=timedelta(seconds=config.site.ca.intermediate_lifetime),
+    )
+    print(ca.init(plan, ca.asking(Path(password_file) if password_file else None)).told())
+    return cli.DONE
 
 
-def key_init() -> int:
+def key_init(no_passphrase: bool) -> int:
     """Make the operator's signing key."""
     from builder import keys
 
-    raise NotImplementedError(keys)
+    key = keys.init(keys.default(os.environ), passphrase=not no_passphrase)
+    print(f"{key.path}\n{key.public}")
+    return cli.DONE
 
 
 def inputs_update(names: Sequence[str]) -> int:
@@ -133,7 +151,7 @@ def inputs_update(names: Sequence[str]) -> int:
     from builder import inputs
 
     changes: list[str] = []
-    for name in names or [None]:
+    for name in names or (None,):
         changes += inputs.update(ROOT / "configs" / "inputs.lock", name, cli.progress)
     cli.progress("")
     print("\n".join(changes) if changes else "every pin is the newest already")

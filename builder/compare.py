@@ -11,9 +11,9 @@ from typing import Any
 
 from builder import cli, manifest
 from builder.differ import differences
+from builder.dist import MANIFEST, Dist
 from builder.manifest import Layer, Object, Release
 from builder.problems import UserError, known
-from builder.dist import MANIFEST, Dist
 from builder.tree import Indexed
 
 

@@ -226,7 +226,7 @@ def _names(
 
 
 def _secrets(site: Site, host: Host, members: tuple[Member, ...], ca: Member) -> tuple[Secret, ...]:
-    home = f"file:$XDG_DATA_HOME/phoenix/{site.name}/{host.name}"
+    home = f"file:~/.local/share/phoenix/{site.name}/{host.name}"
     found = [
         Secret(ca.guest.name, "intermediate.key", host.ca_key or f"{home}/intermediate.key"),
         Secret(

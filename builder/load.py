@@ -4,24 +4,28 @@ syntax of every file, shape of every document, then the rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import checks, declare, inherit, schema
+from builder import authority, ca, checks, declare, inherit, schema
 from builder.checks.literals import literal_secrets
 from builder.model import Host, Site
 from builder.network import Trust
-from builder.problems import ConfigError, Finding, Place, Problem, UserError, known
+from builder.problems import ConfigError, Finding, Location, Place, Problem, UserError, known
 from builder.source import Data, Sources, read
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A site with its hosts, sorted by name; every rule holds."""
+    """A site with its hosts, sorted by name; every rule holds.
+
+    `trust` holds each host's public certificates, None where it has no authority yet.
+    """
 
     site: Site
     hosts: tuple[Host, ...]
+    trust: Mapping[str, Trust | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +54,26 @@ def load(root: Path, only: Sequence[str] = ()) -> Config:
             raise UserError(
                 f"host '{name}' is not in configs/hosts; {known(name, documents.hosts)}"
             )
-    return Config(site, tuple(h for h in hosts if not only or h.name in only))
+    chosen = tuple(h for h in hosts if not only or h.name in only)
+    return Config(site, chosen, _trusts(root, (h.name for h in chosen)))
 
 
-def trust(root: Path, host: str) -> Trust | None:
-    """The public certificates that `invoke ca.init` left in configs/ca, None where it has not."""
-    folder = root / "configs" / "ca"
-    try:
-        return Trust((folder / "root.crt").read_bytes(), (folder / f"{host}.crt").read_bytes())
-    except FileNotFoundError:
-        return None
+def _trusts(root: Path, hosts: Iterable[str]) -> dict[str, Trust | None]:
+    """The public certificates that `invoke ca.init` left in configs/ca; None where it has not."""
+    found: dict[str, Trust | None] = {}
+    problems: list[Problem] = []
+    for host in hosts:
+        held, intermediate = ca.certificates(root / "configs", host)
+        if held is None or intermediate is None:
+            found[host] = None
+            continue
+        found[host] = Trust(held, intermediate)
+        for fault in authority.check(held, intermediate, host):
+            place = Location(f"configs/ca/{fault.file}", 1, 1)
+            problems.append(Problem(place, f"the certificate {fault.message}", fault.code))
+    if problems:
+        raise ConfigError(problems)
+    return found
 
 
 def _read(root: Path) -> _Documents:

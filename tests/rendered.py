@@ -8,7 +8,7 @@ from pathlib import Path
 from builder.derive import derive
 from builder.kinds import KINDS
 from builder.kinds.artifact import Artifact, GuestFiles, HostFile
-from builder.load import load, trust
+from builder.load import load
 from builder.manifest import Layer, Object
 from builder.network import Network
 from builder.plan import Program
@@ -28,7 +28,7 @@ PROGRAMS: Mapping[str, Program] = {
 def networks(root: Path) -> dict[str, Network]:
     """The network of each host in `root`/configs."""
     config = load(root)
-    return {h.name: derive(config.site, h, trust(root, h.name)) for h in config.hosts}
+    return {h.name: derive(config.site, h, config.trust[h.name]) for h in config.hosts}
 
 
 def artifacts(network: Network) -> tuple[Artifact, ...]:

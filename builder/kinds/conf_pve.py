@@ -60,7 +60,9 @@ def _keys(network: Network, guest: Guest) -> Iterator[tuple[str, str]]:
 
 def _properties(parts: Mapping[str, str | int | None], first: str = "") -> str:
     """A property string; what is None or empty is left out."""
-    named = (f"{key}={pve(value)}" for key, value in sorted(parts.items()) if value not in {None, ""})
+    named = (
+        f"{key}={pve(value)}" for key, value in sorted(parts.items()) if value not in {None, ""}
+    )
     return ",".join((first, *named) if first else named)
 
 

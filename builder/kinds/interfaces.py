@@ -141,8 +141,7 @@ def _uplink(uplink: Uplink, proxmox: bool) -> Stanza:
         auto: Literal["auto", "manual"] = "auto" if proxmox else "manual"
         method = "dhcp" if uplink.address6 == "dhcp" else auto
         learns = tuple(
-            ("post-up", f"echo {value} | tee /proc/sys/{key}")
-            for key, value in _advertised(uplink)
+            ("post-up", f"echo {value} | tee /proc/sys/{key}") for key, value in _advertised(uplink)
         )
         families.append(Family("inet6", method, learns))
     return Stanza(uplink.interface, True, tuple(families))

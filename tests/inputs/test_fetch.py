@@ -368,7 +368,10 @@ def test_one_vanished_package_names_itself_and_every_answer(
 def test_an_unsigned_mirror_is_never_asked_for_another_suite(
     archive: Archive, tmp_path: Path
 ) -> None:
-    # The machine trusts this mirror by name and has no lists of it. That trust is for the machine.
+    # The machine trusts this mirror, by name and at large, and has no lists of it. What it trusts
+    # for itself is not trusted here.
+    with archive.config.open("a") as out:
+        out.write('Acquire::AllowInsecureRepositories "true";\n')
     locked = lock(tmp_path, tool=packages(archive.add("tool", "1", TOOL)))
     with pytest.raises(UserError, match=r"is not signed") as error:
         get(locked, "tool", tmp_path / "cache")

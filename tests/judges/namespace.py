@@ -17,6 +17,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import Pipe, reduction
@@ -133,6 +134,8 @@ class Space:
     ) -> None:
         agent = _agent_of(os.getpid())
         seen = {str(source): target for target, source in (binds or {}).items()}
+        # A space does one thing after the other; threads that share it wait for each other.
+        self._one = threading.Lock()
         self._host = agent.connect(
             {"root": str(agent.root), "binds": seen, "sysctls": dict(sysctls)}
         )
@@ -170,6 +173,10 @@ class Space:
         return result
 
     def _ask(self, name: str, *arguments: object, timeout: float = 0.0) -> Any:
+        with self._one:
+            return self._exchange(name, arguments, timeout)
+
+    def _exchange(self, name: str, arguments: tuple[object, ...], timeout: float) -> Any:
         try:
             self._host.send((name, arguments))
         except OSError as error:
@@ -250,8 +257,9 @@ class Space:
         kind: socket.SocketKind = socket.SOCK_STREAM,
     ) -> socket.socket:
         """A socket in the space's network, to be connected, bound or listened on from here."""
-        self._ask("socket", int(family), int(kind))
-        made = socket.socket(fileno=reduction.recv_handle(self._host))
+        with self._one:
+            self._exchange("socket", (int(family), int(kind)), 0.0)
+            made = socket.socket(fileno=reduction.recv_handle(self._host))
         made.settimeout(TIMEOUT)
         return made
 

@@ -86,9 +86,10 @@ class Mesh:
     def __init__(self, space: Space, guest: Guest, net: Network) -> None:
         self.space, self.guest, self.net = space, guest, net
         self.daemon: Daemon | None = None
-        self.patience = 8.0
+        self.patience, self.slot = 8.0, "a"
 
     def start(self, slot: str = "a") -> None:
+        self.slot = slot
         argv = [
             f"{STATE}/slots/traefik/{slot}/programs/traefik/traefik",
             f"--configfile={STATE}/slots/traefik/{slot}/traefik/{slot}.yaml",
@@ -98,6 +99,10 @@ class Mesh:
         until(
             lambda: self.api("rawdata").get("routers", {}).get("api@file"), self.log, self.patience
         )
+
+    def loaded(self) -> bool:
+        """Whether the dynamic files have been taken."""
+        return "api@file" in self.api("rawdata").get("routers", {})
 
     def log(self) -> str:
         assert self.daemon
@@ -109,7 +114,7 @@ class Mesh:
 
     def api(self, path: str) -> Data:
         connection = http.client.HTTPConnection("127.0.0.1", 1)
-        connection.sock = self.space.connect("127.0.0.1", API_PORTS["a"])
+        connection.sock = self.space.connect("127.0.0.1", API_PORTS[self.slot])
         with contextlib.closing(connection):
             connection.request("GET", f"/api/{path}")
             answer = connection.getresponse().read()
@@ -272,7 +277,8 @@ class Server:
         head = b""
         while b"\r\n\r\n" not in head:
             got = stream.recv(1)
-            if not got:
+            # A client that speaks TLS to a plain backend is told at once.
+            if not got or (not head and got == b"\x16"):
                 return False
             head += got
         text = head.decode("latin-1")
