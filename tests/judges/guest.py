@@ -54,6 +54,10 @@ class Guest:
             return name in self.programs and (programs.folder(name) / rest).exists()
         return seen in self.state or seen in self._files
 
+    def state_at(self, path: str) -> bytes:
+        """The bytes of the state at the absolute `path`; KeyError where there is none."""
+        return self.state[_generation(path)]
+
     def text(self, path: str) -> str:
         """The text of a file of the generation's folder; KeyError where it has none."""
         return b"".join(self.tree.file(path).chunks()).decode()

@@ -7,7 +7,7 @@ import pytest
 from tests.judges import ifupdown2
 from tests.judges.refusal import Refused
 
-pytestmark = [pytest.mark.judge]
+pytestmark = [pytest.mark.judge, pytest.mark.needs("root", "mmdebstrap", "unshare")]
 
 GOOD = """
 auto lo

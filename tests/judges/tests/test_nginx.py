@@ -15,7 +15,7 @@ from tests.judges.guest import Guest
 from tests.judges.http import request
 from tests.judges.refusal import Refused
 
-pytestmark = [pytest.mark.judge]
+pytestmark = [pytest.mark.judge, pytest.mark.needs("root", "mmdebstrap", "unshare")]
 
 GOOD = """
 load_module /opt/phoenix/current/programs/nginx/usr/lib/nginx/modules/ngx_stream_module.so;

@@ -9,7 +9,7 @@ from tests.judges import systemd
 from tests.judges.guest import Guest
 from tests.judges.refusal import Refused
 
-pytestmark = [pytest.mark.judge]
+pytestmark = [pytest.mark.judge, pytest.mark.needs("root", "mmdebstrap", "unshare")]
 
 GOOD = """
 [Unit]

@@ -13,7 +13,7 @@ from tests.judges.http import request
 from tests.judges.namespace import Entry
 from tests.judges.refusal import Refused
 
-pytestmark = [pytest.mark.judge]
+pytestmark = [pytest.mark.judge, pytest.mark.needs("root", "mmdebstrap", "unshare")]
 
 STATIC = """
 global: {checkNewVersion: false, sendAnonymousUsage: false}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import socket
 import ssl
 import tempfile
@@ -21,6 +22,7 @@ from tests.judges.rootfs import USERS
 OWNER = USERS["nginx"]
 LOG = "/var/log/phoenix-nginx/access.json"
 FOLDERS = ("/var/log/phoenix-nginx", "/run/phoenix-nginx-a", "/run/phoenix-nginx-b")
+PATIENCE = 5.0
 _AT = f"{GENERATION}/programs/nginx"
 
 
@@ -32,8 +34,9 @@ class Running:
     daemon: Daemon
 
     def lines(self) -> list[dict[str, object]]:
-        """The access log, each line read as JSON, once it has been written out."""
-        time.sleep(1.2)
+        """The access log, each line read as JSON. Opened anew, nginx writes out what it holds."""
+        self.space.signal(self.daemon, signal.SIGUSR1)
+        time.sleep(0.2)
         text = (self.space.read(LOG) or b"").decode()
         return [json.loads(line) for line in text.splitlines()]
 
@@ -119,7 +122,7 @@ def stub(
 
     def one(stream: socket.socket) -> None:
         with contextlib.suppress(OSError, EOFError), stream:
-            stream.settimeout(20)
+            stream.settimeout(PATIENCE)
             if context is not None:
                 stream = context.wrap_socket(stream, server_side=True)
             if raw is not None:
@@ -247,6 +250,7 @@ def client(
 def tcp(space: Space, address: str, port: int, source: str = "") -> socket.socket:
     """A TCP connection, from the address `source` where it is given."""
     made = space.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+    made.settimeout(PATIENCE)
     if source:
         made.bind((source, 0))
     made.connect((address, port))

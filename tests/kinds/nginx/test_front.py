@@ -31,8 +31,6 @@ from tests.kinds.nginx.serving import (
 pytestmark = [pytest.mark.judge]
 
 ADDRESS, NAME = "10.0.0.114", "webui.phoenix.internal"
-# In the order of the public ports: 80, 443, 7000, 7001, 7002.
-PLAIN, WEB, RPC, DB, LLM = range(20000, 20005)
 CHAT = "chat.example.org"
 CLOSED = (EOFError, ConnectionResetError)
 
@@ -52,6 +50,14 @@ def network() -> Network:
         for name, (port, protocol, profile) in ports.items()
     }  # fmt: skip
     return networks.network(networks.services(**declared))
+
+
+MEMBER = network().member("webui")
+PLAIN = MEMBER.listener(80).a
+WEB, RPC, DB, LLM = (
+    next(f.listener.a for f in MEMBER.fronts if f.service.name == name)
+    for name in ("web", "rpc", "db", "llm")
+)
 
 
 @dataclass(slots=True)
@@ -94,10 +100,9 @@ def test_handshakes(front: Served) -> None:
             with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
                 front.client(port, name)
         with front.client(port, alpn=("h2", "http/1.1")) as stream:
-            chosen = stream.selected_alpn_protocol()
-            assert chosen == ("h2" if port == RPC else "http/1.1")
+            assert stream.selected_alpn_protocol() == ("h2" if port == RPC else "http/1.1")
     for name in ("evil.example.org", None):
-        with pytest.raises(ssl.SSLError):
+        with pytest.raises(ssl.SSLError, match="INTERNAL_ERROR"):
             front.client(DB, name)
 
 

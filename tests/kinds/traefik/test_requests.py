@@ -7,8 +7,10 @@ import datetime
 import json
 import socket
 import ssl
+import threading
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -236,17 +238,20 @@ def test_a_request_that_was_sent_is_not_sent_twice() -> None:
 # --- streams
 
 
-def test_tokens_pass_one_by_one_and_uploads_as_they_come() -> None:
-    """The second half of either body is sent once the first has come through."""
+def test_uploads_and_tokens_pass_as_they_come() -> None:
+    """Each half of a body is sent only once the half before has come through."""
+    begun, seen = threading.Event(), threading.Event()
 
     def script(head: str, stream: socket.socket) -> None:
-        got = b""
+        got = stream.recv(1024)
         while b"first" not in got:
+            got += stream.recv(1024)
+        begun.set()
+        while b"second" not in got:
             got += stream.recv(1024)
         start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         stream.sendall(start + b"5\r\ntoken\r\n")
-        while b"second" not in got:
-            got += stream.recv(1024)
+        assert seen.wait(5)
         stream.sendall(b"3\r\nend\r\n0\r\n\r\n")
 
     with one(backends=["vllm-1", "vllm-2"], profile="llm") as mesh:
@@ -257,10 +262,13 @@ def test_tokens_pass_one_by_one_and_uploads_as_they_come() -> None:
                 f"POST / HTTP/1.1\r\nHost: {INSIDE}\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
                 + b"5\r\nfirst\r\n"
             )
+            assert begun.wait(5)
+            stream.sendall(b"6\r\nsecond\r\n0\r\n\r\n")
             got = b""
             while b"token" not in got:
                 got += stream.recv(1024)
-            stream.sendall(b"6\r\nsecond\r\n0\r\n\r\n")
+            assert b"end" not in got
+            seen.set()
             while b"end" not in got:
                 got += stream.recv(1024)
 
@@ -417,26 +425,54 @@ def test_tcp_by_the_name_in_the_handshake() -> None:
                     assert asked.status == 404
 
 
-def test_tcp_health_and_half_close() -> None:
+def test_tcp_health_takes_a_backend_out_and_back() -> None:
+    health = {"interval": "1s", "timeout": "1s"}
+    with one(backends=["vllm-1", "vllm-2"], protocol="tcp", health=health) as mesh:
+
+        def state(guest: str) -> str:
+            found = mesh.api("rawdata")["tcpServices"][f"s.{guest}.8000@file"]["serverStatus"]
+            return str(next(iter(found.values())))
+
+        backend(mesh, "vllm-2", 8000)
+        until(lambda: (state("vllm-1"), state("vllm-2")) == ("DOWN", "UP"), mesh.log)
+        assert {said(mesh.ask(WEBUI, INSIDE))["server"] for _ in range(4)} == {"vllm-2"}
+        backend(mesh, "vllm-1", 8000)
+        until(lambda: state("vllm-1") == "UP", mesh.log)
+        assert len({said(mesh.ask(WEBUI, INSIDE))["server"] for _ in range(4)}) == 2
+
+
+def test_tcp_goes_on_after_one_side_has_said_all() -> None:
+    """Traefik's default is a tenth of a second; the backend here needs longer."""
+
     def script(head: str, stream: socket.socket) -> None:
         while stream.recv(100):
             pass
+        time.sleep(0.5)
         stream.sendall(b"after your end")
 
-    health = {"interval": "1s", "timeout": "1s"}
-    with one(backends=["vllm-1", "vllm-2"], protocol="tcp", health=health) as mesh:
-        backend(mesh, "vllm-2", 8000, script=script)
-        state = "s.vllm-1.8000@file"
+    plain = [{"hop": "backend", "reason": "half of TLS can't be closed by Python"}]
+    with one(protocol="tcp", plain=plain) as mesh:
+        backend(mesh, "vllm-1", 8000, pair=None, script=script)
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        context = ssl.create_default_context(cadata=pki.authority().root.decode())
+        tls = context.wrap_bio(incoming, outgoing, server_hostname=INSIDE)
+        with mesh.connect(WEBUI) as stream:
 
-        def down() -> bool:
-            found = mesh.api("rawdata")["tcpServices"][state]["serverStatus"]
-            return list(found.values()) == ["DOWN"]
+            def carry(step: Callable[[], object]) -> object:
+                """A step of the handshake, or of reading, with what it needs from the wire."""
+                while True:
+                    with contextlib.suppress(ssl.SSLWantReadError):
+                        return step()
+                    stream.sendall(outgoing.read())
+                    got = stream.recv(4096)
+                    incoming.write(got) if got else incoming.write_eof()
 
-        until(down, mesh.log)
-        for _ in range(3):
-            with mesh.tls(WEBUI, INSIDE) as stream:
-                stream.sendall(b"x\r\n\r\n")
-                stream.unwrap().close() if False else stream.sendall(b"")
+            carry(tls.do_handshake)
+            tls.write(b"x\r\n\r\n")
+            with contextlib.suppress(ssl.SSLWantReadError):
+                tls.unwrap()  # says that we have said all, and reads on
+            stream.sendall(outgoing.read())
+            assert carry(lambda: tls.read(100)) == b"after your end"
 
 
 # --- the mesh's own certificate

@@ -1,0 +1,231 @@
+"""A host as it was declared, in a space: its real files applied, and a guest in each namespace.
+
+The host is the space itself: `ifup -a` on our interfaces file, systemd-sysctl on our settings, nft
+on our rules. Each guest is a namespace gID behind a veth with the guest's MAC and addresses; "lan"
+is what is outside, on the far end of the uplink, and "stranger" a guest that nobody declared.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from builder import declare
+from builder.derive import derive
+from builder.kinds import firewall, interfaces
+from builder.kinds.artifact import HostFile
+from builder.kinds.conf import addressed, veth
+from builder.network import Network
+from tests.judges.namespace import Entry, Space
+
+ROOT = Path(__file__).parents[3]
+INSIDE = Path(__file__).with_name("inside.py").read_text()
+STRANGER, STRANGER_MAC = "10.0.0.200", "02:00:00:00:02:00"
+LAN, LAN6 = "192.168.1.50", "2001:db8:1::50"
+_SECONDS = 0.6
+_NOTHING: Mapping[str, str] = {}
+_AT_ONCE = {f"net.ipv6.conf.{which}.accept_dad": "0" for which in ("all", "default")}
+Data = dict[str, Any]
+
+
+@cache
+def _read(name: str) -> str:
+    return (ROOT / "configs" / name).read_text()
+
+
+def data(name: str = "hosts/pve1.yaml") -> Data:
+    """A document of the reference, to be changed."""
+    found: Data = yaml.safe_load(_read(name))
+    return found
+
+
+def network(host: Mapping[str, Any] | None = None, site: Mapping[str, Any] | None = None) -> Network:
+    """The derived network of a host; of the reference where none is given."""
+    return derive(
+        declare.site(copy.deepcopy(site or data("site.yaml"))),
+        declare.host(copy.deepcopy(host or data())),
+    )
+
+
+def plain(host: Data | None = None) -> Data:
+    """A host on plain LXC instead."""
+    return {**(host or data()), "platform": {"kind": "lxc"}}
+
+
+def with_ipv6(host: Data, prefix: str = "fd00::", uplink: str = "2001:db8:1::10/64") -> Data:
+    """The host with IPv6 on the bridge and for all guests but the CA."""
+    bridge = host["bridges"]["vmbr0"]
+    bridge["address6"] = f"{prefix}1/64"
+    bridge["uplink"]["address6"] = uplink
+    if "/" in uplink:
+        bridge["uplink"]["gateway6"] = "2001:db8:1::1"
+    for guest in host["guests"].values():
+        if guest.get("role") != "ca":
+            guest["address6"] = f"{prefix}{guest['id']}"
+    return host
+
+
+def files(network: Network) -> dict[str, HostFile]:
+    """What the kinds interfaces and firewall put on the host, by path."""
+    made = (*interfaces.artifacts(network), *firewall.artifacts(network))
+    return {each.path: each for each in made if isinstance(each, HostFile)}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Who answered a call, and as whom it saw the caller; both "" where nobody did."""
+
+    server: str
+    client: str
+
+
+class World:
+    """A host in a space. `without` takes lines out of its files, by a part of them: a twin that
+    lacks a guard. `instead` replaces text in them; `before` are rules that stand there already."""
+
+    def __init__(
+        self,
+        network: Network,
+        *,
+        without: Sequence[str] = (),
+        instead: Mapping[str, str] = _NOTHING,
+        before: str = "",
+    ) -> None:
+        # An address that is still looked for twice can't be used; here there are none twice.
+        self.network, self.space = network, Space(sysctls=_AT_ONCE)
+        try:
+            self._write(without, instead)
+            self._build(before)
+        except BaseException:
+            self.space.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.space.close()
+
+    def _write(self, without: Sequence[str], instead: Mapping[str, str]) -> None:
+        self.files = {path: file.data.decode() for path, file in files(self.network).items()}
+        for part in (*without, *instead):
+            assert any(part in text for text in self.files.values()), part
+        for path, text in self.files.items():
+            kept = "".join(
+                f"{line}\n" for line in text.splitlines() if not any(w in line for w in without)
+            )
+            for old, new in instead.items():
+                kept = kept.replace(old, new)
+            self.files[path] = kept
+        self.space.write(Entry(path, text.encode()) for path, text in self.files.items())
+
+    def _build(self, before: str) -> None:
+        self._outside()
+        self.space.must(["ifup", "-a"])
+        self.settle()
+        if before:
+            self.load(before)
+        self.rules()
+        for member in self.network.members:
+            self._guest(member.guest)
+        self._connect("stranger", "veth900i0", STRANGER_MAC, [f"{STRANGER}/24"], ["10.0.0.1"])
+
+    def settle(self) -> None:
+        """Apply the settings as the host does."""
+        paths = [path for path in self.files if path.startswith("/etc/sysctl.d/")]
+        self.space.must(["/usr/lib/systemd/systemd-sysctl", *paths])
+
+    def rules(self) -> None:
+        """Load the rules as the units do."""
+        for path in self.files:
+            if path.endswith(".nft"):
+                self.space.must(["nft", "-f", path])
+
+    def load(self, ruleset: str) -> None:
+        """Load other rules."""
+        self.space.must(["nft", "-f", "-"], given=ruleset)
+
+    def _outside(self) -> None:
+        uplinks = {b.uplink.interface for b in self.network.host.bridges if b.uplink}
+        ports = {port for b in self.network.host.bridges for port in b.ports}
+        self.ip("netns add lan")
+        for name in sorted(uplinks | ports):
+            self.ip(f"link add {name} type veth peer name eth0 netns lan")
+            lines = ["link set lo up", "link set eth0 up"]
+            for address in ("192.168.1.1/24", f"{LAN}/24", "2001:db8:1::1/64", f"{LAN6}/64"):
+                lines.append(f"addr add {address} dev eth0 nodad")
+            # The LAN knows the way to a global network behind the host, and to a private one too:
+            # whoever is next to the host may try.
+            lines += ["route add 10.0.0.0/24 via 192.168.1.10"]
+            lines += ["-6 route add fd00::/64 via 2001:db8:1::10"]
+            lines += ["-6 route add 2001:db8:2::/64 via 2001:db8:1::10"]
+            self.ip(*lines, place="lan")
+
+    def _guest(self, guest: Any) -> None:
+        for interface in guest.interfaces:
+            four, six = addressed(self.network, interface)
+            gateways = (
+                self.network.default_gateway(guest, interface),
+                self.network.default_gateway6(guest, interface),
+            )
+            addresses = [four, *([six] if six else [])]
+            name, pair = f"g{guest.id}", veth(guest, interface)
+            self._connect(name, pair, interface.mac, addresses, [str(g) for g in gateways if g])
+
+    def _connect(
+        self, place: str, pair: str, mac: str, addresses: list[str], gateways: list[str]
+    ) -> None:
+        self.ip(
+            f"netns add {place}",
+            f"link add {pair} type veth peer name eth0 address {mac} netns {place}",
+            f"link set {pair} master vmbr0 up",
+        )
+        lines = ["link set lo up", "link set eth0 up"]
+        lines += [f"addr add {address} dev eth0 nodad" for address in addresses]
+        lines += [f"route add default via {gateway}" for gateway in gateways]
+        self.ip(*lines, place=place)
+
+    def ip(self, *lines: str, place: str = "") -> None:
+        """Run lines of `ip` in a namespace."""
+        given = "".join(f"{line}\n" for line in lines if line and not line.startswith("-6"))
+        six = "".join(f"{line[3:]}\n" for line in lines if line.startswith("-6"))
+        where = ["-n", place] if place else []
+        self.space.must(["ip", *where, "-batch", "-"], given=given)
+        if six:
+            self.space.must(["ip", *where, "-6", "-batch", "-"], given=six)
+
+    def ask(
+        self,
+        calls: Iterable[tuple[str, str, int]] = (),
+        *,
+        serve: Mapping[str, Sequence[int]],
+        source: str = "",
+        kind: str = "tcp",
+    ) -> list[Answer]:
+        """The answer to each call (from, to, port), all made at once."""
+        asked = [[place, kind, source, to, port] for place, to, port in calls]
+        answers = self._run(calls=asked, serve=serve)["answers"]
+        return [Answer(*(answer.split() or ("", ""))) for answer in answers]
+
+    def sent(self, place: str, frames: Iterable[str], watch: str) -> list[str]:
+        """What of the frames sent at one place comes to another, as hex."""
+        every = list(frames)
+        seen = self._run(frames=[[place, frame] for frame in every], watch=[watch], seconds=0.3)
+        return [frame for frame in every if frame in seen["seen"][watch]]
+
+    def _run(self, **asked: Any) -> Any:
+        whole = {"serve": {}, "calls": [], "frames": [], "watch": [], "seconds": _SECONDS, **asked}
+        return json.loads(self.space.must(["python3", "-I", "-c", INSIDE], given=json.dumps(whole)))

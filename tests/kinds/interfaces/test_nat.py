@@ -1,0 +1,204 @@
+"""What a routed host lets through: its real rules, with clients outside, guests and strangers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from tests.judges import nft
+from tests.kinds.firewall.world import LAN, LAN6, STRANGER, World, data, files, network, with_ipv6
+
+pytestmark = [pytest.mark.judge, pytest.mark.needs("root", "unshare", "mmdebstrap")]
+
+PUBLIC, PUBLIC6 = "192.168.1.10", "2001:db8:1::10"
+SERVE = {"g101": [80, 443, 8443], "g111": [443, 8000], "lan": [80, 443, 444], "stranger": [444]}
+NAT = "/etc/phoenix/nat.nft"
+
+
+def who(world: World, calls: Sequence[tuple[str, str, int]], source: str = "") -> list[str]:
+    return [f"{a.server} {a.client}".strip() for a in world.ask(calls, serve=SERVE, source=source)]
+
+
+@pytest.fixture(scope="module")
+def routed() -> Iterator[World]:
+    with World(network()) as world:
+        yield world
+
+
+def test_from_outside(routed: World) -> None:
+    calls = [("lan", PUBLIC, 80), ("lan", PUBLIC, 443), ("lan", PUBLIC, 444)]
+    assert who(routed, calls, LAN) == [f"g101 {LAN}", f"g101 {LAN}", ""]
+
+
+def test_guests_are_closed_from_outside(routed: World) -> None:
+    calls = [("lan", "10.0.0.101", 443), ("lan", "10.0.0.111", 8000), ("lan", STRANGER, 444)]
+    assert who(routed, calls) == ["", "", ""]
+
+
+def test_out(routed: World) -> None:
+    calls = [("g111", LAN, 443), ("stranger", LAN, 444), ("", LAN, 443)]
+    assert who(routed, calls) == [f"lan {PUBLIC}"] * 3
+
+
+def test_hairpin(routed: World) -> None:
+    calls = [("g111", PUBLIC, 443), ("g102", PUBLIC, 80), ("stranger", PUBLIC, 443)]
+    assert who(routed, calls) == ["g101 10.0.0.1"] * 3
+
+
+def test_hairpin_of_the_host_itself(routed: World) -> None:
+    assert who(routed, [("", PUBLIC, 443), ("", PUBLIC, 444)]) == [f"g101 {PUBLIC}", ""]
+
+
+def test_inside_passes(routed: World) -> None:
+    calls = [("g111", STRANGER, 444), ("stranger", "10.0.0.111", 443), ("", "10.0.0.111", 443)]
+    expected = ["stranger 10.0.0.111", f"g111 {STRANGER}", "g111 10.0.0.1"]
+    assert who(routed, calls) == expected
+
+
+TWINS = [
+    ("goto entering", ("lan", "10.0.0.111", 8000), f"g111 {LAN}"),
+    ("masquerade", ("g111", LAN, 443), "lan 10.0.0.111"),
+    ("iifname @entries", ("lan", PUBLIC, 443), ""),
+    ("\t\tip daddr 192.168.1.10 tcp dport @ports", ("", PUBLIC, 443), ""),
+    ("ct status dnat accept", ("lan", PUBLIC, 443), ""),
+    ("ct state established", ("g111", LAN, 443), ""),
+]
+
+
+@pytest.mark.parametrize(("without", "call", "then"), TWINS, ids=[t[0].strip() for t in TWINS])
+def test_each_rule_is_needed(
+    routed: World, without: str, call: tuple[str, str, int], then: str
+) -> None:
+    try:
+        routed.load(_twin(routed, without))
+        source = LAN if call[0] == "lan" else ""
+        assert who(routed, [call], source) == [then]
+    finally:
+        routed.rules()
+
+
+def _twin(world: World, without: str) -> str:
+    lines = world.files[NAT].splitlines()
+    kept = [line for line in lines if without not in line]
+    assert len(kept) < len(lines)
+    return "\n".join(kept) + "\n"
+
+
+def test_hairpin_without_br_netfilter(routed: World) -> None:
+    """Where bridged packets are not tracked, an answer must come back through the host."""
+    switch = "/proc/sys/net/bridge/bridge-nf-call-iptables"
+    try:
+        routed.space.must(["tee", switch], given="0")
+        assert who(routed, [("g111", PUBLIC, 443)]) == ["g101 10.0.0.1"]
+        routed.load(_twin(routed, "snat ip to"))
+        assert who(routed, [("g111", PUBLIC, 443)]) == [""]
+    finally:
+        routed.space.must(["tee", switch], given="1")
+        routed.rules()
+
+
+def test_other_rules_stay() -> None:
+    text = files(network())[NAT].data.decode()
+    foreign = "table ip nat {\n\tchain x {\n\t\ttcp dport 53 accept\n\t}\n}\n"
+    loaded = nft.check(text, before=foreign)
+    assert nft.tables(loaded) == {("inet", "phoenix_nat"), ("ip", "nat")}
+    assert nft.rules(loaded, "x") != []
+
+
+def test_address_by_dhcp() -> None:
+    host = data()
+    host["bridges"]["vmbr0"]["uplink"] = {"interface": "enp3s0", "address": "dhcp"}
+    leased = {"inet dhcp": f"inet static\n\taddress {PUBLIC}/24"}
+    with World(network(host), instead=leased) as world:
+        calls = [
+            ("lan", PUBLIC, 443),
+            ("g111", PUBLIC, 443),
+            ("", PUBLIC, 443),
+            ("g111", "10.0.0.1", 443),
+            ("", "10.0.0.1", 443),
+            ("", "127.0.0.1", 443),
+        ]
+        answers = world.ask(calls, serve={**SERVE, "": [443]})
+    servers = [answer.server for answer in answers]
+    assert servers == ["g101", "g101", "g101", "host", "host", "host"]
+
+
+def test_ingress_can_be_closed() -> None:
+    with World(network({**data(), "ingress": {"ipv4": False}})) as world:
+        assert who(world, [("lan", PUBLIC, 443), ("g111", LAN, 443)]) == ["", f"lan {PUBLIC}"]
+
+
+def test_exposed_port() -> None:
+    site = data("site.yaml")
+    site["services"]["vectors"] |= {
+        "protocol": "tcp",
+        "expose": [{"name": "v.example.org", "port": 8443}],
+    }
+    with World(network(site=site)) as world:
+        calls = [("lan", PUBLIC, 8443), ("lan", PUBLIC, 444)]
+        assert who(world, calls, LAN) == [f"g101 {LAN}", ""]
+
+
+def test_ipv6_private_and_closed() -> None:
+    with World(network(with_ipv6(data()))) as world:
+        calls = [("lan", PUBLIC6, 443), ("lan", "fd00::101", 443), ("g111", LAN6, 443)]
+        assert who(world, calls) == ["", "", f"lan {PUBLIC6}"]
+
+
+def test_ipv6_private_and_declared() -> None:
+    host = {**with_ipv6(data()), "ingress": {"ipv6": True}}
+    with World(network(host)) as world:
+        calls = [("lan", PUBLIC6, 443), ("g111", PUBLIC6, 443), ("", PUBLIC6, 443)]
+        answers = who(world, calls, "")
+    assert answers[1:] == ["g101 fd00::1", f"g101 {PUBLIC6}"]
+    assert answers[0].startswith("g101 2001:db8:1::")
+
+
+def test_ipv6_global_and_closed() -> None:
+    with World(network(with_ipv6(data(), "2001:db8:2::"))) as world:
+        calls = [("lan", "2001:db8:2::101", 443), ("g111", LAN6, 443)]
+        assert who(world, calls) == ["", "lan 2001:db8:2::111"]
+
+
+def test_ipv6_global_and_declared() -> None:
+    host = {**with_ipv6(data(), "2001:db8:2::"), "ingress": {"ipv6": True}}
+    with World(network(host)) as world:
+        gateway, other = ("lan", "2001:db8:2::101", 443), ("lan", "2001:db8:2::111", 443)
+        assert who(world, [gateway, other, ("lan", PUBLIC6, 443)], LAN6) == [
+            f"g101 {LAN6}",
+            "",
+            f"g101 {LAN6}",
+        ]
+
+
+def test_ipv6_learnt_from_advertisements() -> None:
+    host = {**with_ipv6(data(), uplink="auto"), "ingress": {"ipv6": True}}
+    learnt = {"inet6 auto": f"inet6 static\n\taddress {PUBLIC6}/64\n\tgateway 2001:db8:1::1"}
+    with World(network(host), instead=learnt) as world:
+        calls = [("lan", PUBLIC6, 443), ("g111", PUBLIC6, 443), ("", PUBLIC6, 443), ("g111", LAN6, 443)]
+        answers = world.ask(calls, serve=SERVE)
+    assert [a.server for a in answers] == ["g101", "g101", "g101", "lan"]
+
+
+def firewalled(world: World) -> None:
+    """Put the bridges of PVE's firewall between a guest and vmbr0."""
+    world.ip(
+        "link add fwbr111i0 type bridge",
+        "link add fwln111i0 type veth peer name fwpr111p0",
+        "link set veth111i0 nomaster",
+        "link set veth111i0 master fwbr111i0",
+        "link set fwln111i0 master fwbr111i0",
+        "link set fwpr111p0 master vmbr0",
+        *(f"link set {name} up" for name in ("fwbr111i0", "fwln111i0", "fwpr111p0")),
+    )
+
+
+def test_masquerading_behind_firewall_bridges() -> None:
+    calls = [("g111", LAN, 443), ("g111", PUBLIC, 443)]
+    with World(network()) as world:
+        firewalled(world)
+        assert who(world, calls) == [f"lan {PUBLIC}", "g101 10.0.0.1"]
+    with World(network(), without=["ct zone set"]) as world:
+        firewalled(world)
+        assert who(world, calls) != [f"lan {PUBLIC}", "g101 10.0.0.1"]
