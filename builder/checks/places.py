@@ -39,3 +39,13 @@ def machine_place(host: Host, machine: Machine) -> Place:
 def service_place(service: Service) -> Place:
     """A service of the site."""
     return SITE / "services" / service.name
+
+
+def exposure_place(service: Service, index: int) -> Place:
+    """The entry of a service's `expose` with this index."""
+    return service_place(service) / "expose" / index
+
+
+def backend_place(service: Service, index: int) -> Place:
+    """The entry of a service's `backends` with this index."""
+    return service_place(service) / "backends" / index

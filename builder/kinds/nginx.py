@@ -1,7 +1,7 @@
 """nginx: the gateway, and the TLS fronts of guests whose programs listen on loopback.
 
-Started once a slot, as user 6101 without any capability:
-`nginx -e stderr -p FOLDER/ -c nginx/SLOT.conf -g "daemon off;"`, FOLDER the generation's.
+Started once a slot, as user 6101 without any capability, and stays in the foreground:
+`nginx -p FOLDER/ -c nginx/SLOT.conf -e stderr`, FOLDER the generation's.
 """
 
 from __future__ import annotations

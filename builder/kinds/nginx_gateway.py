@@ -13,7 +13,7 @@ can't be walked around under the prefix of another. A sole service gets the path
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 
 from builder import emit
@@ -26,6 +26,7 @@ from builder.network import PLAIN_MESH_PORT, Certificate, Exposed, Network
 from builder.tree import File
 
 _WORKERS = 8
+_FIXED = ("misdirected.conf", "redirect.conf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,8 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """An exposed name. `plain` are its locations on port 80; there, `challenge` says that ACME
-    proves the name by a file, and `redirect` that all else is sent on to HTTPS."""
+    """An exposed name. `plain` are its locations on port 80, where it has any; there, `challenge`
+    says that ACME proves the name by a file, and `redirect` that all else is sent on to HTTPS."""
 
     name: str
     delivered: bool
@@ -170,7 +171,8 @@ def files(network: Network) -> Iterable[File]:
     seen = view(network)
     member = network.gateway
     yield from common.slot_files("gateway", member, seen.slots, _WORKERS)
-    yield File("nginx/misdirected.conf", fixed("gateway/nginx/misdirected.conf"))
+    for name in _FIXED:
+        yield File(f"nginx/{name}", fixed(f"gateway/nginx/{name}"))
     yield common.text("http.conf", "gateway/nginx/http.conf.j2", view=seen)
     for passed in seen.services:
         path = f"services/{passed.name}.conf"
@@ -249,23 +251,39 @@ def _sites(network: Network) -> Iterable[Site]:
         yield Site(
             name=certificate.name,
             delivered=certificate.files is not None,
-            locations=_locations(http, http),
+            locations=_locations(http),
             challenge=certificate.files is None and certificate.challenge == "webroot",
-            plain=_locations(http, [x for x in http if x.service.is_plain("outside")]),
+            plain=_plain_locations(http),
             redirect=bool(http),
         )
 
 
-def _locations(every: list[Exposed], some: list[Exposed]) -> tuple[Location, ...]:
-    """The locations of `some` of `every` HTTP service of a name."""
-    resolved = len({x.service.name for x in every}) > 1
-    found = []
-    for x in some:
-        include, segments = f"services/{x.service.name}.conf", x.path.rstrip("/")
-        if segments:
-            found.append(Location(segments, True, include, resolved))
-        found.append(Location(f"{segments}/", False, include, resolved))
-    return tuple(found)
+def _locations(exposed: list[Exposed]) -> tuple[Location, ...]:
+    """The locations of all HTTP services of a name."""
+    resolved = len({x.service.name for x in exposed}) > 1
+    return tuple(
+        location
+        for x in exposed
+        for location in _prefix(x.path, f"services/{x.service.name}.conf", resolved)
+    )
+
+
+def _plain_locations(exposed: list[Exposed]) -> tuple[Location, ...]:
+    """The same on port 80: each prefix is served if that was asked for, else sent on to HTTPS."""
+    if not any(x.service.is_plain("outside") for x in exposed):
+        return ()
+    served = {f"services/{x.service.name}.conf" for x in exposed if x.service.is_plain("outside")}
+    return tuple(
+        location if location.include in served else replace(location, include="redirect.conf")
+        for location in _locations(exposed)
+    )
+
+
+def _prefix(path: str, include: str, resolved: bool) -> Iterable[Location]:
+    segments = path.rstrip("/")
+    if segments:
+        yield Location(segments, True, include, resolved)
+    yield Location(f"{segments}/", False, include, resolved)
 
 
 def _streams(network: Network) -> Iterable[Stream]:

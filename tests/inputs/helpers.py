@@ -53,6 +53,12 @@ def left(cache: Path) -> list[str]:
     return sorted(str(path) for path in found if path.parts[0] not in ("locks", "apt"))
 
 
+def names(path: Path) -> list[str]:
+    """Paths of the files and links in a layer."""
+    with tarfile.open(path) as archive:
+        return [each.name for each in archive if not each.isdir()]
+
+
 FETCH = """
 import sys
 from pathlib import Path

@@ -11,10 +11,7 @@ import pytest
 from builder.inputs import Lock, default_cache, fetch, load_lock, update
 from builder.inputs.cache import Cache
 from builder.problems import UserError
-from tests.inputs.helpers import REFERENCE, address, digest, get, left, lock, pinned, wheel
-from tests.inputs.test_fetch import index, names
-
-__all__ = ["index"]
+from tests.inputs.helpers import REFERENCE, address, digest, get, left, lock, names, pinned, wheel
 
 
 def silent(line: str) -> None:

@@ -38,6 +38,7 @@ _PR_SET_PDEATHSIG = 1
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _FILES = 65536
+_CERTIFICATES_GROUP = 6100
 
 
 def _checked(result: int, what: str) -> None:
@@ -121,9 +122,7 @@ class Space:
             out, err = child.communicate()
             return -1, out, err + f"\nnot done after {timeout} s".encode()
 
-    def start(
-        self, argv: list[str], environment: dict[str, str], user: int, log: str
-    ) -> int:
+    def start(self, argv: list[str], environment: dict[str, str], user: int, log: str) -> int:
         """Start a daemon whose output goes to the file `log`; its process id."""
         with open(log, "wb") as stream:
             child = self._popen(argv, environment, user, stream.fileno(), subprocess.STDOUT)
@@ -134,10 +133,17 @@ class Space:
         self, argv: list[str], environment: dict[str, str], user: int, out: int, err: int
     ) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
-            argv, stdin=subprocess.PIPE if out == subprocess.PIPE else subprocess.DEVNULL,
-            stdout=out, stderr=err, env=environment, start_new_session=True, cwd="/",
-            **({"user": user, "group": user, "extra_groups": [6100]} if user else {}),
-        )  # fmt: skip
+            argv,
+            stdin=subprocess.PIPE if out == subprocess.PIPE else subprocess.DEVNULL,
+            stdout=out,
+            stderr=err,
+            env=environment,
+            start_new_session=True,
+            cwd="/",
+            user=user or None,
+            group=user or None,
+            extra_groups=[_CERTIFICATES_GROUP] if user else None,
+        )
 
     def wait(self, pid: int, timeout: float) -> int | None:
         """The exit code of what was started, None where it still runs after `timeout`."""
@@ -160,13 +166,13 @@ class Space:
             with open(path, "wb") as stream:
                 stream.write(content)
             os.chmod(path, mode)
-            os.chown(path, owner, 6100 if owner else 0)
+            os.chown(path, owner, _CERTIFICATES_GROUP if owner else 0)
 
     def folders(self, paths: list[tuple[str, int]]) -> None:
         """Make folders (path, owner)."""
         for path, owner in paths:
             os.makedirs(path, exist_ok=True)
-            os.chown(path, owner, 6100 if owner else 0)
+            os.chown(path, owner, _CERTIFICATES_GROUP if owner else 0)
 
     def read(self, path: str) -> bytes | None:
         """The bytes of a file, None where it is not there."""

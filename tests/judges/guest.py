@@ -39,7 +39,7 @@ class Guest:
     ) -> None:
         self.tree = tree
         self.state = {_generation(path): data for path, data in (state or {}).items()}
-        self.programs = tuple(programs)
+        self.programs = tuple(sorted(programs))
         self._files = {
             posixpath.join(GENERATION, entry.path): entry
             for entry in tree

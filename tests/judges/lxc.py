@@ -20,7 +20,14 @@ Items = dict[str, list[str]]
 
 _INSIDE = Path(__file__).with_name("lxc_inside.py")
 # liblxc keeps these in another form than they are written in, or not at all.
-_NOT_KEPT = ("lxc.arch", "lxc.rootfs.path", "lxc.include", "lxc.mount.auto", "lxc.log.level", "lxc.signal.")
+_NOT_KEPT = (
+    "lxc.arch",
+    "lxc.rootfs.path",
+    "lxc.include",
+    "lxc.mount.auto",
+    "lxc.log.level",
+    "lxc.signal.",
+)
 _MAC = re.compile(r"[0-9A-Fa-fx]{2}(:[0-9A-Fa-fx]{2}){5}")
 _AT_START: tuple[tuple[str, Callable[[str], bool]], ...] = (
     ("hwaddr", lambda value: bool(_MAC.fullmatch(value))),

@@ -14,7 +14,7 @@ import atexit
 import functools
 import os
 import shutil
-import socket
+import socket as sockets
 import subprocess
 import sys
 import threading
@@ -231,9 +231,7 @@ class Space:
         """All that it wrote so far."""
         return (self.read(daemon.log) or b"").decode(errors="replace")
 
-    def await_ports(
-        self, daemon: Daemon, ports: Iterable[int], timeout: float = TIMEOUT
-    ) -> None:
+    def await_ports(self, daemon: Daemon, ports: Iterable[int], timeout: float = TIMEOUT) -> None:
         """Wait until all these TCP ports are listened on; Refused where that does not come."""
         closed = self._ask("listening", sorted(ports), daemon.pid, timeout, timeout=timeout)
         if closed:
@@ -253,19 +251,19 @@ class Space:
 
     def socket(
         self,
-        family: socket.AddressFamily = socket.AF_INET,
-        kind: socket.SocketKind = socket.SOCK_STREAM,
-    ) -> socket.socket:
+        family: sockets.AddressFamily = sockets.AF_INET,
+        kind: sockets.SocketKind = sockets.SOCK_STREAM,
+    ) -> sockets.socket:
         """A socket in the space's network, to be connected, bound or listened on from here."""
         with self._one:
             self._exchange("socket", (int(family), int(kind)), 0.0)
-            made = socket.socket(fileno=reduction.recv_handle(self._host))
+            made = sockets.socket(fileno=reduction.recv_handle(self._host))
         made.settimeout(TIMEOUT)
         return made
 
-    def connect(self, address: str, port: int) -> socket.socket:
+    def connect(self, address: str, port: int) -> sockets.socket:
         """A TCP connection from within the space's network."""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        family = sockets.AF_INET6 if ":" in address else sockets.AF_INET
         made = self.socket(family)
         try:
             made.connect((address, port))

@@ -174,9 +174,7 @@ def _work(files: Guest, conf: str) -> Iterator[str]:
         path = each.args[0] if each.args else ""
         if not path.startswith(("/run/", "/var/", "/tmp/")):
             continue
-        if each.name.endswith("_temp_path"):
-            yield posixpath.dirname(path)
-        elif each.name in ("pid", "access_log", "error_log"):
+        if each.name.endswith("_temp_path") or each.name in ("pid", "access_log", "error_log"):
             yield posixpath.dirname(path)
 
 

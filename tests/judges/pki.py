@@ -6,7 +6,7 @@ import functools
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -105,7 +105,7 @@ def _certificate(
     depth: int | None = None,
     names: Sequence[str] = (),
 ) -> x509.Certificate:
-    now = datetime.now(timezone.utc)
+    now = datetime.now(UTC)
     ca = depth is not None
     builder = (
         x509.CertificateBuilder()

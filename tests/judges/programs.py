@@ -44,7 +44,7 @@ def _unpack(packed: ProgramLayer, final: Path) -> None:
         with tempfile.TemporaryDirectory(prefix="making-", dir=final.parent) as making:
             made = Path(making) / "layer"
             made.mkdir(mode=0o755)
-            command = ["tar", "--extract", "--file", packed.tar_path, "--directory", made]
+            command = ["tar", "--extract", "--file", str(packed.tar_path), "--directory", str(made)]
             subprocess.run(command, check=True, timeout=300)
             made.rename(final)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-class Refused(Exception):
+class Refused(Exception):  # noqa: N818 - a verdict, not an error
     """`program` did not accept what it was given; `output` is what it said, whole."""
 
     def __init__(self, program: str, output: str) -> None:
@@ -12,5 +12,5 @@ class Refused(Exception):
         self.output = output
 
 
-class Broken(Exception):
+class Broken(Exception):  # noqa: N818
     """The judge itself could not work: no root file system, no right to make namespaces, …"""

@@ -17,6 +17,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,7 @@ PACKAGES = (
 # What no judge reads; half of the root's size and files.
 _DROPPED = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt")
 _TIMEOUT = 900
+_KEPT = 30 * 24 * 3600
 
 
 def cache() -> Path:
@@ -51,6 +53,7 @@ def ensure() -> Path:
     own = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
     final = cache() / f"root-{own}"
     if final.is_dir():
+        os.utime(final)
         return final
     cache().mkdir(parents=True, exist_ok=True)
     with locked(cache() / "lock"):
@@ -73,9 +76,12 @@ def _make(final: Path) -> None:
     if shutil.which("mmdebstrap") is None:
         raise Broken("mmdebstrap is not installed: apt-get install mmdebstrap")
     print(f"making the judges' root file system, once, in {final} …", file=sys.stderr, flush=True)
+    _forget()
     with tempfile.TemporaryDirectory(prefix="making-", dir=cache()) as folder:
         made = Path(folder) / "root"
+        # In namespaces of its own: what it mounts and starts goes with it, killed or not.
         command = [
+            "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc",
             "mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt",
             f"--include={','.join(PACKAGES)}", SUITE, str(made), *_sources(),
         ]  # fmt: skip
@@ -90,6 +96,15 @@ def _make(final: Path) -> None:
         _settle(made)
         made.chmod(0o755)
         made.rename(final)
+
+
+def _forget() -> None:
+    """Remove what a killed maker left, and roots that nobody used for a month. Under the lock."""
+    for path in cache().glob("making-*"):
+        shutil.rmtree(path)
+    for path in cache().glob("root-*"):
+        if time.time() - path.stat().st_mtime > _KEPT:
+            shutil.rmtree(path)
 
 
 def _sources() -> list[str]:

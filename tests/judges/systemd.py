@@ -4,15 +4,17 @@ their programs. Units lie where the guest has them, with its programs, so that E
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 
+from builder.tree import File, Link, Tree
 from tests.judges.guest import CURRENT, Guest
 from tests.judges.namespace import Entry, Space
 from tests.judges.refusal import Refused
 
 _FOLDER = "/usr/local/lib/systemd/system"
-_SEARCHED = (_FOLDER, "/etc/systemd/system", "/lib/systemd/system", "/run/systemd/system")
+_KNOWN = f"ls {_FOLDER} /etc/systemd/system /lib/systemd/system"
 _SUFFIXES = (".service", ".timer", ".target", ".path", ".socket", ".mount", ".slice")
 _EXPOSURE = re.compile(r"Overall exposure level for (\S+): ([0-9.]+) ")
 _NAMING = re.compile(
@@ -29,6 +31,12 @@ def verify(files: Guest, *, foreign: Iterable[str] = ()) -> tuple[str, ...]:
     Raises Refused where systemd as much as warns, or where a unit names another that is neither
     there nor in `foreign`: systemd itself takes an After= or Wants= of a misspelt name silently.
     """
+    return _verified(*_key(files), frozenset(foreign))
+
+
+@functools.lru_cache(maxsize=1024)  # many guests have the same units
+def _verified(tree: Tree, programs: tuple[str, ...], foreign: frozenset[str]) -> tuple[str, ...]:
+    files = Guest(tree, programs=programs)
     names = tuple(_units(files))
     with Space(binds=files.binds()) as space:
         _enter(space, files)
@@ -38,9 +46,8 @@ def verify(files: Guest, *, foreign: Iterable[str] = ()) -> tuple[str, ...]:
         )
         if result.code != 0 or result.out or result.err:
             raise Refused("systemd-analyze", result.out + result.err)
-        known = space.must(["find", "-L", *_existing(space), "-maxdepth", "1", "-printf", "%f\\n"])
-    missing = _named(files) - {*known.split(), *foreign}
-    missing -= {name for name in missing if re.sub(r"@.*\.", "@.", name) in known.split()}
+        known = set(space.must(["sh", "-c", _KNOWN]).split()) | foreign
+    missing = {name for name in _named(files) if not {name, _template(name)} & known}
     if missing:
         raise Refused("systemd-analyze", f"units that nothing defines: {sorted(missing)}")
     return names
@@ -49,9 +56,16 @@ def verify(files: Guest, *, foreign: Iterable[str] = ()) -> tuple[str, ...]:
 def security(files: Guest, services: Iterable[str] | None = None) -> dict[str, float]:
     """The exposure of each service of `units/` (or of those named), 0.0 to 10.0, by name."""
     chosen = services or (name for name in _units(files) if name.endswith(".service"))
-    names = [name.replace("@.", "@a.") for name in chosen]
+    return dict(_exposed(*_key(files), tuple(name.replace("@.", "@a.") for name in chosen)))
+
+
+@functools.lru_cache(maxsize=1024)
+def _exposed(
+    tree: Tree, programs: tuple[str, ...], names: tuple[str, ...]
+) -> tuple[tuple[str, float], ...]:
     if not names:
-        return {}
+        return ()
+    files = Guest(tree, programs=programs)
     with Space(binds=files.binds()) as space:
         _enter(space, files)
         paths = [f"{_FOLDER}/{name}" for name in names]
@@ -59,7 +73,21 @@ def security(files: Guest, services: Iterable[str] | None = None) -> dict[str, f
     found = {unit: float(level) for unit, level in _EXPOSURE.findall(result.out)}
     if result.code != 0 or set(found) != set(names):
         raise Refused("systemd-analyze", result.out[-2000:] + result.err)
-    return found
+    return tuple(found.items())
+
+
+def _key(files: Guest) -> tuple[Tree, tuple[str, ...]]:
+    """What a verdict on units follows from: them, and which other files there are to be run."""
+    kept = [
+        entry if entry.path.startswith("units/") or isinstance(entry, Link)
+        else File(entry.path, mode=entry.mode)
+        for entry in files.tree
+    ]  # fmt: skip
+    return Tree.of(kept), files.programs
+
+
+def _template(name: str) -> str:
+    return re.sub(r"@.*\.", "@.", name)
 
 
 def _units(files: Guest) -> Iterator[str]:
@@ -72,10 +100,6 @@ def _units(files: Guest) -> Iterator[str]:
 def _enter(space: Space, files: Guest) -> None:
     files.enter(space, "nginx")
     space.write([Entry(_FOLDER, f"{CURRENT}/units")])
-
-
-def _existing(space: Space) -> list[str]:
-    return [path for path in _SEARCHED if space.run(["test", "-d", path]).code == 0]
 
 
 def _named(files: Guest) -> set[str]:

@@ -61,7 +61,7 @@ class Loaded:
     static: Data
 
     def of(self, kind: str) -> dict[str, Data]:
-        """"routers", "services", "middlewares", "tcpRouters", …; by name without `@file`."""
+        """ "routers", "services", "middlewares", "tcpRouters", …; by name without `@file`."""
         found = cast("dict[str, Data]", self.raw.get(kind) or {})
         return {
             name.removesuffix("@file"): each
@@ -112,9 +112,7 @@ def serve(
         files.enter(space, USER)
         space.folders(["/run/phoenix", "/var/log/traefik", *folders], USERS[USER])
         space.own_all_addresses()
-        daemon = space.start(
-            [_PROGRAM, f"--configFile={GENERATION}/{static}"], user=USERS[USER]
-        )
+        daemon = space.start([_PROGRAM, f"--configFile={GENERATION}/{static}"], user=USERS[USER])
         address = _api(written)
         raw = _await(space, daemon, address, _expected(dynamic))
         _all_enabled(raw)
@@ -288,9 +286,11 @@ def _lost(written: object, loaded: object, place: str) -> Iterator[str]:
     """Keys written that Traefik does not hold; a value that is zero or empty it leaves out."""
     if not isinstance(written, dict) or place == "log":
         return
-    held = {str(key).lower(): value for key, value in loaded.items()} if isinstance(
-        loaded, dict
-    ) else {}
+    held = (
+        {str(key).lower(): value for key, value in loaded.items()}
+        if isinstance(loaded, dict)
+        else {}
+    )
     for key, value in written.items():
         below = f"{place}.{key}".lstrip(".")
         if str(key).lower() not in held:

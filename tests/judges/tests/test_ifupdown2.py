@@ -87,7 +87,7 @@ def test_apply() -> None:
 def test_apply_bad() -> None:
     with pytest.raises(Refused, match="enp3s0"):
         ifupdown2.apply(GOOD, ["enp4s0", "enp5s0"])
-    with pytest.raises(Refused, match="10.9.0.0"):
+    with pytest.raises(Refused, match=r"10\.9\.0\.0"):
         ifupdown2.apply(GOOD.replace("via 10.0.0.9", "via 172.16.0.9"), ["enp3s0", "enp4s0"])
 
 

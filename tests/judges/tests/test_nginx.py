@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 import ssl
 import threading
@@ -80,7 +81,10 @@ def test_good() -> None:
         ),
         (lambda t: t.replace("certificates/chat/key.pem", "other/$x/key"), "unknown"),
         (lambda t: t.replace("access_log off;", "include /etc/nginx/none.conf;"), "No such file"),
-        (lambda t: t.replace("listen 20002", "listen 10.0.0.101:20001"), "two listeners on one address"),
+        (
+            lambda t: t.replace("listen 20002", "listen 10.0.0.101:20001"),
+            "two listeners on one address",
+        ),
         (lambda t: t.replace("listen 20002", "listen 20001"), "two listeners on one address"),
         (lambda t: t.replace("listen 20002", "listen 10.0.0.301:20002"), "host not found"),
     ],
@@ -113,14 +117,16 @@ def test_serve() -> None:
     with nginx.serve(files) as serving:
         assert serving.ports == (20001, 20002)
         space = serving.space
-        ask = {"host": "chat.example.org", "trust": authority.root}
-        answer = request(space, "10.0.0.101", 20001, "/here", **ask)
+        ask = functools.partial(
+            request, space, "10.0.0.101", 20001, host="chat.example.org", trust=authority.root
+        )
+        answer = ask("/here")
         assert (answer.status, answer.body) == (200, b'a "quoted" word; chat.example.org')
         with pytest.raises(ssl.SSLError, match="unrecognized name"):
             request(space, "10.0.0.101", 20001, host="evil.example.org", trust=authority.root)
         with pytest.raises(ssl.SSLError, match="unrecognized name"):
             request(space, "fd00::101", 20001, host="evil.example.org", trust=authority.root)
-        assert request(space, "10.0.0.101", 20001, **ask).status == 502
+        assert ask().status == 502
         with space.socket() as upstream:
             upstream.bind(("10.0.0.111", 5432))
             upstream.listen()

@@ -57,9 +57,9 @@ def test_issue() -> None:
         assert timedelta(days=7) <= lifetime < timedelta(days=7, minutes=5)
         leaf.verify_directly_issued_by(intermediate)
         intermediate.verify_directly_issued_by(x509.load_pem_x509_certificate(serving.root))
-        for names in ([outside], ["a.phoenix.internal", outside]):
+        for refused in ([outside], ["a.phoenix.internal", outside]):
             with pytest.raises(Refused, match="rejectedIdentifier"):
-                serving.issue(names)
+                serving.issue(refused)
 
 
 def _change(path: str, value: object) -> Callable[[Data], None]:
@@ -85,7 +85,7 @@ def _change(path: str, value: object) -> Callable[[Data], None]:
         (_change("authority.provisioners.0.challenges", ["http-1"]), "acme: 4"),
         (_change("authority.provisioners.0.claims", {"maxTLSCertDuration": "30d"}), "acme: 4|unit"),
         (_change("crt", None), "crt cannot be empty"),
-        (_change("db.type", "nosql"), "unsupported"),
+        (_change("db.type", "nosql"), "not supported"),
         (_change("db", None), "acme: 404"),
         (_change("address", "443"), "address"),
     ],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from builder.tree import File, Link, Tree
+from builder.tree import Entry, File, Link, Tree
 from tests.judges import systemd
 from tests.judges.guest import Guest
 from tests.judges.refusal import Refused
@@ -43,7 +43,7 @@ RestrictNamespaces=yes
 
 
 def _guest(front: str = GOOD, timer: str = TIMER) -> Guest:
-    files = [
+    files: list[Entry] = [
         File("units/phoenix-front@.service", front.encode()),
         File("units/phoenix-renew.timer", timer.encode()),
         File("units/phoenix-renew.service", RENEW.encode()),

@@ -123,9 +123,7 @@ def test_serve() -> None:
     )
     files = Guest(_guest(dynamic=plain).tree, state=state)
     with traefik.serve(files) as serving:
-        answer = request(
-            serving.space, "10.0.0.102", 20001, host="chat.svc", trust=authority.root
-        )
+        answer = request(serving.space, "10.0.0.102", 20001, host="chat.svc", trust=authority.root)
         assert (answer.status, answer.headers["x-judge"]) == (502, "1")
         path = "/opt/phoenix/current/traefik/dynamic/all.yaml"
         serving.space.write([Entry(path, plain.replace("X-Judge", "X-Other").encode())])
@@ -136,4 +134,3 @@ def test_serve() -> None:
                 break
         else:
             pytest.fail("the change is not taken up")
-

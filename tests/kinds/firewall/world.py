@@ -34,6 +34,18 @@ _SECONDS = 0.6
 _NOTHING: Mapping[str, str] = {}
 _AT_ONCE = {f"net.ipv6.conf.{which}.accept_dad": "0" for which in ("all", "default")}
 Data = dict[str, Any]
+_PING = """
+import socket, sys
+six = ":" in sys.argv[1]
+family, protocol = (socket.AF_INET6, 58) if six else (socket.AF_INET, 1)
+echo = socket.socket(family, socket.SOCK_RAW, protocol)
+echo.settimeout(1)
+# Type, code, checksum (the kernel fills in that of ICMPv6), identifier, sequence.
+echo.sendto(bytes.fromhex("800000005aa50001" if six else "08009d595aa50001"), (sys.argv[1], 0))
+answer = 129 if six else 0
+while echo.recv(200)[0 if six else 20] != answer:
+    pass
+"""
 
 
 @cache
@@ -165,7 +177,7 @@ class World:
         for name in sorted(uplinks | ports):
             self.ip(f"link add {name} type veth peer name eth0 netns lan")
             lines = ["link set lo up", "link set eth0 up"]
-            for address in ("192.168.1.1/24", f"{LAN}/24", "2001:db8:1::1/64", f"{LAN6}/64"):
+            for address in (f"{LAN}/24", "192.168.1.1/24", "2001:db8:1::1/64", f"{LAN6}/64"):
                 lines.append(f"addr add {address} dev eth0 nodad")
             # The LAN knows the way to a global network behind the host, and to a private one too:
             # whoever is next to the host may try.
@@ -220,11 +232,15 @@ class World:
         answers = self._run(calls=asked, serve=serve)["answers"]
         return [Answer(*(answer.split() or ("", ""))) for answer in answers]
 
-    def sent(self, place: str, frames: Iterable[str], watch: str) -> list[str]:
-        """What of the frames sent at one place comes to another, as hex."""
-        every = list(frames)
-        seen = self._run(frames=[[place, frame] for frame in every], watch=[watch], seconds=0.3)
-        return [frame for frame in every if frame in seen["seen"][watch]]
+    def ping(self, place: str, to: str) -> bool:
+        """Whether one echo is answered."""
+        where = ["ip", "netns", "exec", place] if place else []
+        return self.space.run([*where, "python3", "-I", "-c", _PING, to]).code == 0
+
+    def arrived(self, frames: Mapping[str, tuple[str, str]], watch: str) -> set[str]:
+        """Which of the frames (name → where it is sent, the frame as hex) come to a place."""
+        seen = self._run(frames=list(frames.values()), watch=[watch], seconds=0.4)["seen"][watch]
+        return {name for name, (_, frame) in frames.items() if frame in seen}
 
     def _run(self, **asked: Any) -> Any:
         whole = {"serve": {}, "calls": [], "frames": [], "watch": [], "seconds": _SECONDS, **asked}

@@ -192,6 +192,8 @@ def firewalled(world: World) -> None:
         "link set fwpr111p0 master vmbr0",
         *(f"link set {name} up" for name in ("fwbr111i0", "fwln111i0", "fwpr111p0")),
     )
+    # The host's addresses are none of the firewall bridge's.
+    world.space.must(["tee", "/proc/sys/net/ipv4/conf/fwbr111i0/rp_filter"], given="2")
 
 
 def test_masquerading_behind_firewall_bridges() -> None:

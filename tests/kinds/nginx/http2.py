@@ -85,7 +85,8 @@ def call(stream: socket.socket, host: str, path: str, message: bytes) -> Reply:
 
 def serve(stream: socket.socket) -> None:
     """Answer each call with its own message, then trailers."""
-    assert _exactly(stream, len(_PREFACE)) == _PREFACE
+    if _exactly(stream, len(_PREFACE)) != _PREFACE:
+        raise EOFError("no HTTP/2")
     stream.sendall(_frame(SETTINGS, 0, 0))
     while True:
         number, asked = _until_end(stream)

@@ -159,7 +159,7 @@ def server_context(pair: pki.Pair, found: Stub, alpn: tuple[str, ...]) -> ssl.SS
     def seen(_: ssl.SSLObject | ssl.SSLSocket, name: str | None, __: ssl.SSLContext) -> None:
         found.names.append(name)
 
-    context.sni_callback = seen  # type: ignore[assignment]
+    context.sni_callback = seen
     return context
 
 

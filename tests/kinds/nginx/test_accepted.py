@@ -80,8 +80,8 @@ def test_every_pair() -> None:
     http, tcp = walk(loaded, "http", "server"), walk(loaded, "stream", "server")
     passed = dict[str, Directive]()
     for location in (x for server in http for x in server.find("location")):
-        for service in [x.args[1] for x in location.find("set") if x.args[0].endswith("service")]:
-            passed.setdefault(service, location)
+        for name in [x.args[1] for x in location.find("set") if x.args[0].endswith("service")]:
+            passed.setdefault(name, location)
     declared = {s.service.name: s.service for s in net.services}
     assert set(passed) == {n for n, s in declared.items() if s.protocol != "tcp"}
     assert len(tcp) == len(networks.PROFILES)

@@ -62,6 +62,7 @@ def network() -> Network:
             "expose": [OPEN],
             "plain": [{"hop": hop, "reason": reason} for hop in ("outside", "mesh")],
         },
+        shut={**one, "expose": [{"name": OPEN, "path": "/shut"}]},
         db={**one, "protocol": "tcp", "expose": [{"name": DBASE, "port": 5432}]},
         rpc={**one, "protocol": "grpc", "expose": [RPC]},
     )
@@ -180,12 +181,33 @@ def test_challenge(gateway: Gateway) -> None:
         ask(stream, "evil.example.org", "/.well-known/acme-challenge/token")
 
 
+def test_plain_text_on_the_tls_port(gateway: Gateway) -> None:
+    """Neither a name that is here nor another gets an answer."""
+    for host in (CHAT, "evil.example.org"):
+        with tcp(gateway.nginx.space, GATEWAY, TLS) as stream, pytest.raises(CLOSED):
+            ask(stream, host)
+
+
+def test_malformed_requests(gateway: Gateway) -> None:
+    """They are answered, and logged as requests alone."""
+    for text in (b"GET / HTTP/1.1\r\n\r\n", b"\0\0\0\r\n\r\n", b"GET / HTTP/1.1\r\n: x\r\n\r\n"):
+        with gateway.client(CHAT) as stream:
+            stream.sendall(text)
+            assert b" 400 Bad Request" in stream.recv(4096)
+    assert {line["status"] for line in gateway.nginx.lines()} >= {"400"}
+    assert "uninitialized" not in gateway.nginx.space.log(gateway.nginx.daemon)
+
+
 def test_plain_outside_and_mesh(gateway: Gateway) -> None:
     with gateway.plain() as stream:
         assert ask(stream, OPEN, "/x").body == b"/x"
     assert gateway.get(OPEN, "/y").body == b"/y"
     with gateway.client(CHAT) as stream:
         assert ask(stream, OPEN).status == 421
+    # A service that shares the name is not plain for that.
+    for path in ("/shut", "/shut/x", "/a/../shut/x", "//shut/x"):
+        with gateway.plain() as stream:
+            assert ask(stream, OPEN, path).status == 308
 
 
 def test_ipv6(gateway: Gateway) -> None:
@@ -293,7 +315,7 @@ def test_connections(gateway: Gateway) -> None:
 
     def hold(stream: socket.socket, asked: Asked) -> None:
         held.set()
-        go.wait(2)
+        go.wait(1)
         plainly(stream, asked)
 
     with answering(gateway, hold), gateway.client(SMALL) as one:
@@ -312,7 +334,7 @@ def in_two(first: threading.Event, go: threading.Event) -> object:
     def answer(stream: socket.socket, _: Asked) -> None:
         stream.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
         first.set()
-        go.wait(2)
+        go.wait(1)
         stream.sendall(b"3\r\ntwo\r\n0\r\n\r\n")
 
     return answer

@@ -207,7 +207,7 @@ def hostile() -> Network:
 
 
 @pytest.mark.parametrize("where", ["nnn", "ppp", "sss", "ttt", "webui", "traefik-mesh"])
-@settings(deadline=None, max_examples=12)
+@settings(deadline=None, max_examples=40)
 @given(value=HOSTILE)
 @example(value='";} server { listen 1; } #')
 @example(value="a; return 200 x")

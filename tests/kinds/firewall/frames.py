@@ -1,0 +1,58 @@
+"""Frames as a guest's root could make them, as hex."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+
+EVERYBODY = "ff:ff:ff:ff:ff:ff"
+
+
+def _mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def _sum(data: bytes) -> bytes:
+    total = sum(int.from_bytes(data[i : i + 2], "big") for i in range(0, len(data), 2))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return (~total & 0xFFFF).to_bytes(2, "big")
+
+
+def udp(mac: str, to: str, source: str, destination: str, port: int = 443) -> str:
+    """A UDP datagram over IPv4."""
+    payload = b"spoofed!"
+    length = 8 + len(payload)
+    head = b"\x45\0" + (20 + length).to_bytes(2, "big") + b"\0\x01\0\0\x40\x11"
+    ends = IPv4Address(source).packed + IPv4Address(destination).packed
+    ip = head + _sum(head + b"\0\0" + ends) + ends
+    datagram = (5353).to_bytes(2, "big") + port.to_bytes(2, "big") + length.to_bytes(2, "big")
+    return (_mac(to) + _mac(mac) + b"\x08\0" + ip + datagram + b"\0\0" + payload).hex()
+
+
+def arp(mac: str, sender_mac: str, sender: str, target: str) -> str:
+    """An ARP request that says where `sender` is."""
+    body = b"\0\x01\x08\0\x06\x04\0\x01" + _mac(sender_mac) + IPv4Address(sender).packed
+    body += bytes(6) + IPv4Address(target).packed
+    return (_mac(EVERYBODY) + _mac(mac) + b"\x08\x06" + body + bytes(18)).hex()
+
+
+def icmpv6(mac: str, to: str, source: str, destination: str, message: bytes) -> str:
+    """An ICMPv6 message; its checksum is filled in."""
+    ends = IPv6Address(source).packed + IPv6Address(destination).packed
+    pseudo = ends + len(message).to_bytes(4, "big") + b"\0\0\0\x3a"
+    filled = message[:2] + _sum(pseudo + message) + message[4:]
+    head = b"\x60\0\0\0" + len(filled).to_bytes(2, "big") + b"\x3a\xff"
+    return (_mac(to) + _mac(mac) + b"\x86\xdd" + head + ends + filled).hex()
+
+
+def neighbour(mac: str, source: str, target: str, to: str = "33:33:00:00:00:01") -> str:
+    """An advertisement to all nodes that `target` is here."""
+    message = b"\x88\0\0\0\x20\0\0\0" + IPv6Address(target).packed + b"\x02\x01" + _mac(mac)
+    return icmpv6(mac, to, source, "ff02::1", message)
+
+
+def router(mac: str, source: str, prefix: str) -> str:
+    """A router advertisement with a prefix to make addresses of, and a default route."""
+    option = b"\x03\x04\x40\xc0" + (3600).to_bytes(4, "big") * 2 + bytes(4)
+    message = b"\x86\0\0\0\x40\0\x07\x08" + bytes(8) + option + IPv6Address(prefix).packed
+    return icmpv6(mac, "33:33:00:00:00:01", source, "ff02::1", message)
