@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from builder import inputs, manifest
+from builder import inputs, manifest, memo
 from builder.derive import derive
 from builder.load import Config, load
 from builder.manifest import Layer, LayerIndex, Object
+from builder.model import Host
 from builder.network import PlainHop
 from builder.plan import Made, Plan, Program, plan
 from builder.store import Signer, Store, Transaction
@@ -51,20 +52,56 @@ def build(
     """
     progress("reading configs/")
     config = load(root, only)
-    programs = fetch(root, needed(config), progress)
-    store, results = Store(root / "dist"), list[tuple[Plan, tuple[PlainHop, ...]]]()
+    cached = fetch(root, needed(config), progress)
+    store, remembered = Store(root / "dist"), root / "dist" / ".memo"
+    planner = _Planner(config, cached, memo.code(root), memo.read(remembered))
     with store.transaction(signer) as transaction:
-        for cached in programs.values():
-            transaction.put_file(cached.program.layer.tar, cached.tar)
-            transaction.put(cached.program.layer.index, cached.index)
+        for program in cached.values():
+            transaction.put_file(program.program.layer.tar, program.tar)
+            transaction.put(program.program.layer.index, program.index)
+        there = store.names()
         for host in config.hosts:
-            progress(f"building {host.name}")
-            network = derive(config.site, host, config.trust[host.name])
-            planned = plan(network, {name: c.program for name, c in programs.items()})
-            _add(transaction, planned)
-            results.append((_slim(planned), network.plain))
+            planned = planner.planned(host, there, progress)
+            for item, data in planned.objects:
+                transaction.put(item, data)
+            transaction.release(host.name, planned.manifest)
+    memo.write(remembered, planner.known)
     progress("")
-    return tuple(_built(transaction, *result) for result in results)
+    return tuple(_built(transaction, planner.known[host.name]) for host in config.hosts)
+
+
+class _Planner:
+    """Plans hosts, each only where it is not known already from the very same sources.
+
+    `known` keeps of each plan all but the objects' bytes, so that many hosts take no more memory
+    than one.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        cached: Mapping[str, Cached],
+        built_by: str,
+        known: Mapping[str, memo.Known],
+    ) -> None:
+        self.config, self.built_by = config, built_by
+        self.programs = {name: c.program for name, c in cached.items()}
+        self.known = dict(known)
+
+    def planned(self, host: Host, there: Container[str], progress: Progress) -> Plan:
+        """The plan of a host; without objects where all of them are `there` already."""
+        trust = self.config.trust[host.name]
+        key = memo.key(self.built_by, self.config.site, host, trust, self.programs.values())
+        known = self.known.get(host.name)
+        if known and known.key == key and all(name in there for name in known.objects):
+            return known.planned
+        progress(f"building {host.name}")
+        network = derive(self.config.site, host, trust)
+        planned = plan(network, self.programs)
+        objects = tuple(item.stored() for item, _ in planned.objects)
+        slim = replace(planned, objects=())
+        self.known[host.name] = memo.Known(key, slim, objects, network.plain)
+        return planned
 
 
 def needed(config: Config) -> tuple[str, ...]:
@@ -105,27 +142,16 @@ def _indexed(entry: Mapping[str, str | int]) -> Indexed:
     return Indexed(path, mode, size, str(entry["digest"]), offset)
 
 
-def _add(transaction: Transaction, planned: Plan) -> None:
-    for item, data in planned.objects:
-        transaction.put(item, data)
-    transaction.release(planned.host, planned.manifest)
-
-
-def _slim(planned: Plan) -> Plan:
-    """The plan without its objects' bytes, so that many hosts take no more memory than one."""
-    return Plan(planned.host, b"", (), planned.programs, planned.artifacts, planned.unready)
-
-
-def _built(transaction: Transaction, planned: Plan, plain: tuple[PlainHop, ...]) -> Built:
-    kept = transaction.kept[planned.host]
+def _built(transaction: Transaction, known: memo.Known) -> Built:
+    kept, planned = transaction.kept[known.planned.host], known.planned
     new = {name.partition("-")[0] for name in transaction.made}
     return Built(
-        planned.host,
-        kept.id,
-        kept.folder,
-        kept.signed,
-        sum(made.digest in new for made in planned.artifacts),
-        planned.artifacts,
-        plain,
-        planned.unready,
+        host=planned.host,
+        release=kept.id,
+        folder=kept.folder,
+        signed=kept.signed,
+        made=sum(made.digest in new for made in planned.artifacts),
+        artifacts=planned.artifacts,
+        plain=known.plain,
+        unready=planned.unready,
     )

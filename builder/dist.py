@@ -45,6 +45,10 @@ class Dist:
         """Whether a file of the object's name and size is there; its bytes are not read."""
         return disk.size(f"{self._objects}/{item.stored()}") == item.size
 
+    def names(self) -> frozenset[str]:
+        """The names of all objects in the store, `<digest>-<name>`."""
+        return frozenset(disk.names(self.objects))
+
     def read(self, item: Object) -> bytes:
         """The object's bytes, verified; UserError where they are missing or wrong."""
         data = disk.content(self.path(item))

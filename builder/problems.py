@@ -7,7 +7,6 @@ with file, line and column. Problems of one phase are collected, sorted, and rai
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -112,6 +111,8 @@ def known(given: str, legal: Iterable[str]) -> str:
     >>> known("vmbr9", ["vmbr0"])
     "did you mean 'vmbr0'?"
     """
+    import difflib  # 2 ms, and only a person who erred waits for them
+
     names = sorted(set(legal))
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.6)
     if near:

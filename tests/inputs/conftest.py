@@ -7,7 +7,6 @@ import pytest
 
 from tests import needs
 
-needs.NEEDS.setdefault("apt-get", needs.program("apt-get", "apt"))
 
 
 @pytest.fixture

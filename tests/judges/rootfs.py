@@ -32,6 +32,7 @@ PACKAGES = (
     "lxc",
     "nftables",
     "openssl",
+    "procps",
     "python3",
     "python3-lxc",
     "systemd",

@@ -1,0 +1,102 @@
+"""What hosts were built from the last time: one whose sources are the same is not planned again.
+
+A host's key is a digest of everything that its release is made from: the values that were read and
+checked, the programs' layers, and the builder itself. What was made stays in dist/; where an object
+of it is gone, the host is planned again. Best effort: a memo that cannot be read is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from builder.model import Host, Site
+from builder.network import PlainHop, Trust
+from builder.plan import Made, Plan, Program
+
+_FORMAT = 1
+_CODE = ("builder", "overlays", "schema")
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is remembered of a host: its plan without the objects' bytes, and their names."""
+
+    key: str
+    planned: Plan
+    objects: tuple[str, ...]
+    plain: tuple[PlainHop, ...]
+
+
+def code(root: Path) -> str:
+    """A digest of the builder: of each file's path and content."""
+    found = hashlib.sha256()
+    for folder in _CODE:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file() and path.suffix != ".pyc":
+                found.update(f"{path.relative_to(root)}\0".encode())
+                found.update(hashlib.sha256(path.read_bytes()).digest())
+    return found.hexdigest()
+
+
+def key(
+    built_by: str, site: Site, host: Host, trust: Trust | None, programs: Iterable[Program]
+) -> str:
+    """The digest of what a host's release is made from; `built_by` is `code`."""
+    # A frozen value's repr tells all of it, and nothing of this process.
+    parts = (built_by, repr(site), repr(host), repr(trust), repr(tuple(programs)))
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def read(file: Path) -> dict[str, Known]:
+    """What is remembered, by host."""
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        data = json.loads(file.read_bytes())
+        if data["format"] == _FORMAT:
+            return {host: _known(host, each) for host, each in data["hosts"].items()}
+    return {}
+
+
+def write(file: Path, known: Mapping[str, Known]) -> None:
+    """Remember `known` in place of what was."""
+    hosts = {host: _plain(each) for host, each in known.items()}
+    temp = file.with_name(f"{file.name}.{os.getpid()}")
+    with contextlib.suppress(OSError):
+        temp.write_text(json.dumps({"format": _FORMAT, "hosts": hosts}))
+        temp.replace(file)
+
+
+def _plain(known: Known) -> dict[str, object]:
+    return {
+        "key": known.key,
+        "manifest": known.planned.manifest.decode(),
+        "programs": known.planned.programs,
+        "artifacts": [[a.name, a.kind, a.digest] for a in known.planned.artifacts],
+        "unready": known.planned.unready,
+        "objects": known.objects,
+        "plain": [asdict(hop) for hop in known.plain],
+    }
+
+
+def _known(host: str, data: Mapping[str, object]) -> Known:
+    def listed(name: str) -> list[str]:
+        value = data[name]
+        assert isinstance(value, list)
+        return value
+
+    planned = Plan(
+        host=host,
+        manifest=str(data["manifest"]).encode(),
+        objects=(),
+        programs=tuple(listed("programs")),
+        artifacts=tuple(Made(*each) for each in listed("artifacts")),
+        unready=tuple(listed("unready")),
+    )
+    hops: list[Mapping[str, str]] = listed("plain")  # type: ignore[assignment]
+    plain = tuple(PlainHop(**hop) for hop in hops)  # type: ignore[arg-type]
+    return Known(str(data["key"]), planned, tuple(listed("objects")), plain)
