@@ -11,7 +11,6 @@ from builder.checks.addresses import (
     Used,
     inside,
     link_local6,
-    networks,
     own_addresses,
     repeated,
     static6,
@@ -218,12 +217,3 @@ def _shadows(net: Net, connected: list[tuple[Net, str]], place: Place) -> Iterat
             yield Finding(place, message, "shadowed-route")
             return
 
-
-def unreachable(site: Site, host: Host) -> Iterator[Finding]:
-    """Two ends that must talk, on bridges between which nothing leads."""
-    from builder.checks.reachable import pairs
-
-    yield from pairs(site, host, {b.name for b in host.bridges if b.routed or b.bridged})
-
-
-__all__ = ["networks"]

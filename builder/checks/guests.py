@@ -1,7 +1,8 @@
-"""Guests and machines: roles, ids, names, order, and what the platform would not take."""
+"""Guests and machines: roles, ids, names, start order, interfaces, sizes and mounts."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from builder.checks.places import (
@@ -12,16 +13,26 @@ from builder.checks.places import (
     nic_place,
 )
 from builder.derive import start_order
-from builder.model import Bridge, Guest, Host, Interface, Role, Site
+from builder.model import Bridge, Guest, Host, Interface, Mount, Role, Site
 from builder.problems import Finding, Place
 
-_MIB, _GIB = 1 << 20, 1 << 30
+_KIB, _MIB, _GIB, _TIB = (1 << shift for shift in (10, 20, 30, 40))
 _SINGLE: tuple[tuple[Role, str], ...] = (
     ("gateway", "nginx"),
     ("mesh", "Traefik"),
     ("ca", "Step-CA"),
 )
-_OURS = ("/opt/phoenix", "/opt/phoenix-secrets", "/usr/local/lib/systemd")
+_NEEDS: dict[Role, tuple[Role, ...]] = {
+    "mesh": ("ca",),
+    "gateway": ("ca", "mesh"),
+    "service": ("ca",),
+}
+_OURS = ("/opt/phoenix", "/opt/phoenix-secrets", "/usr/local/lib/systemd", "/var/lib/phoenix")
+# Filled by the kernel, or by systemd at its start, which hides what was mounted there before.
+_FILLED = ("/dev", "/proc", "/run", "/sys", "/tmp")
+# Of the guest's own system; PVE writes to some of them before each start.
+_SYSTEM = frozenset({"/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/sbin"})
+_STATE = "/var/lib/phoenix"
 
 
 def roles(_: Site, host: Host) -> Iterator[Finding]:
@@ -29,51 +40,82 @@ def roles(_: Site, host: Host) -> Iterator[Finding]:
     for role, program in _SINGLE:
         having = [g for g in host.guests if g.role == role]
         if not having:
-            message = f"no guest has role {role} ({program})"
+            message = f"no guest has role {role} ({program}); each host needs one"
             yield Finding((host_place(host) / "guests").named(), message, "missing-role")
         for guest in having[1:]:
-            message = f"guest '{having[0].name}' has role {role} already"
+            message = f"guest '{having[0].name}' has role {role} already; a host has one"
             yield Finding(guest_place(host, guest) / "role", message, "duplicate-role")
 
 
 def duplicate_id(_: Site, host: Host) -> Iterator[Finding]:
-    """One VMID for two guests, or a guest and a VM."""
+    """One VMID for two guests, or for a guest and a VM."""
     seen: dict[int, str] = {}
-    ids = [(g.id, g.name, guest_place(host, g) / "id") for g in host.guests]
-    ids += [
-        (m.vm, m.name, machine_place(host, m) / "vm") for m in host.machines if m.vm is not None
-    ]
-    for number, name, place in ids:
+    for number, name, place in _ids(host):
         if number in seen:
             message = f"id {number} is also that of '{seen[number]}'"
             yield Finding(place, message, "duplicate-id")
         seen.setdefault(number, name)
 
 
+def _ids(host: Host) -> Iterator[tuple[int, str, Place]]:
+    for guest in host.guests:
+        yield guest.id, guest.name, guest_place(host, guest) / "id"
+    for machine in host.machines:
+        if machine.vm is not None:
+            yield machine.vm, machine.name, machine_place(host, machine) / "vm"
+
+
+def cluster_ids(_: Site, hosts: tuple[Host, ...]) -> Iterator[Finding]:
+    """One VMID on two hosts of a Proxmox cluster."""
+    used: dict[tuple[str, int], list[tuple[str, Place]]] = {}
+    for host in hosts:
+        if cluster := host.platform.cluster:
+            for number, _name, place in _ids(host):
+                used.setdefault((cluster, number), []).append((host.name, place))
+    for (cluster, number), found in used.items():
+        names = list(dict.fromkeys(name for name, _ in found))
+        if len(names) > 1:
+            more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+            message = (
+                f"id {number} is on hosts '{names[0]}' and '{names[1]}'{more}, "
+                f"all of cluster '{cluster}'; ids are unique in a cluster"
+            )
+            place = next(place for name, place in found if name == names[1])
+            yield Finding(place, message.replace("all of", "both of", not more), "duplicate-id")
+
+
 def duplicate_name(_: Site, host: Host) -> Iterator[Finding]:
     """One name for a guest and a machine, or for one of them and the host."""
     seen = {host.name: f"the host '{host.name}'"}
-    for guest in host.guests:
-        if guest.name in seen:
-            message = f"'{guest.name}' is also the name of {seen[guest.name]}"
-            yield Finding(guest_place(host, guest).named(), message, "duplicate-name")
-        seen[guest.name] = f"guest '{guest.name}'"
+    ends = [(g.name, guest_place(host, g), "guest") for g in host.guests]
+    ends += [(m.name, machine_place(host, m), "machine") for m in host.machines]
+    for name, place, what in ends:
+        if name in seen:
+            message = f"'{name}' is also the name of {seen[name]}"
+            yield Finding(place.named(), message, "duplicate-name")
+        seen.setdefault(name, f"{what} '{name}'")
+
+
+def names(site: Site, host: Host) -> Iterator[Finding]:
+    """Names that are too long with the domain behind, or taken by a kit of ours."""
+    ends = [(g.name, guest_place(host, g)) for g in host.guests]
+    ends += [(m.name, machine_place(host, m)) for m in host.machines]
+    for name, place in ends:
+        length = len(f"{name}.{site.domain}")
+        if length > 253:
+            message = f"the name '{name}' has {length} characters with the domain; 253 are possible"
+            yield Finding(place.named(), message, "name-too-long")
     for machine in host.machines:
-        if machine.name in seen:
-            message = f"'{machine.name}' is also the name of {seen[machine.name]}"
-            yield Finding(machine_place(host, machine).named(), message, "duplicate-name")
+        if machine.name == "site":
+            message = "'site' is the name of the operator's own kit; call the machine otherwise"
+            yield Finding(machine_place(host, machine).named(), message, "reserved-name")
 
 
 def order(_: Site, host: Host) -> Iterator[Finding]:
     """A declared start order that starts a guest before what it needs."""
     by_role = {g.role: g for g in host.guests}
-    needs: dict[Role, tuple[Role, ...]] = {
-        "mesh": ("ca",),
-        "gateway": ("ca", "mesh"),
-        "service": ("ca",),
-    }
     for guest in host.guests:
-        for role in needs.get(guest.role, ()):
+        for role in _NEEDS.get(guest.role, ()):
             needed = by_role.get(role)
             if needed is None or not (guest.start.order or needed.start.order):
                 continue
@@ -87,23 +129,53 @@ def order(_: Site, host: Host) -> Iterator[Finding]:
                 yield Finding(place, message, "start-order")
 
 
+def interfaces(_: Site, host: Host) -> Iterator[Finding]:
+    """Guests without an address, and interfaces that can't be called so."""
+    for guest in host.guests:
+        place = guest_place(host, guest)
+        if not guest.interfaces:
+            message = f"guest '{guest.name}' needs an `address`, or `interfaces`"
+            yield Finding(place.named(), message, "missing-address")
+        elif guest.interfaces[0].name != "eth0":
+            message = "eth0 is missing: the interface by which the guest is known"
+            yield Finding((place / "interfaces").named(), message, "interface-name")
+        for nic in guest.interfaces:
+            number = int(nic.name[3:])
+            if nic.name != f"eth{number}" or number > 31:
+                message = f"'{nic.name}' can't be an interface here; they are eth0 to eth31"
+                yield Finding(nic_place(host, guest, nic).named(), message, "interface-name")
+
+
 def vlans(_: Site, host: Host) -> Iterator[Finding]:
-    """VLAN tags on bridges that do not filter VLANs, and MTUs that do not fit."""
+    """VLANs that a bridge does not carry, and MTUs that do not fit."""
     bridges = {b.name: b for b in host.bridges}
     for guest in host.guests:
         for nic in guest.interfaces:
             if bridge := bridges.get(nic.bridge):
                 yield from _nic_fits(bridge, nic, nic_place(host, guest, nic))
     for bridge in host.bridges:
+        place = bridge_place(host, bridge) / "vlans"
         if bridge.vlans != "2-4094" and not bridge.vlan_aware:
-            place = (bridge_place(host, bridge) / "vlans").named()
-            yield Finding(place, "`vlans` is for a bridge with `vlan_aware: true`", "vlan-unaware")
+            message = "`vlans` is for a bridge with `vlan_aware: true`"
+            yield Finding(place.named(), message, "vlan-unaware")
+        for low, high in _ranges(bridge):
+            if not 1 <= low <= high <= 4094:
+                message = f"VLANs {low}-{high}: a range goes upward, from 1 to 4094 at most"
+                yield Finding(place, message, "wrong-vlans")
+
+
+def _ranges(bridge: Bridge) -> list[tuple[int, int]]:
+    pairs = (part.partition("-") for part in bridge.vlans.split(" "))
+    return [(int(low), int(high or low)) for low, _, high in pairs]
 
 
 def _nic_fits(bridge: Bridge, nic: Interface, place: Place) -> Iterator[Finding]:
     if nic.vlan is not None and not bridge.vlan_aware:
         message = f"bridge '{bridge.name}' is not VLAN-aware: say `vlan_aware: true` there"
         yield Finding(place / "vlan", message, "vlan-unaware")
+    elif nic.vlan is not None and not any(a <= nic.vlan <= b for a, b in _ranges(bridge)):
+        message = f"bridge '{bridge.name}' carries VLANs {bridge.vlans}, and not {nic.vlan}"
+        yield Finding(place / "vlan", message, "vlan-not-carried")
     if nic.mtu is not None and nic.mtu > (bridge.mtu or 1500):
         message = (
             f"an MTU of {nic.mtu} does not fit bridge '{bridge.name}' with {bridge.mtu or 1500}"
@@ -111,91 +183,57 @@ def _nic_fits(bridge: Bridge, nic: Interface, place: Place) -> Iterator[Finding]
         yield Finding(place / "mtu", message, "mtu-too-large")
 
 
-def whole(_: Site, host: Host) -> Iterator[Finding]:
-    """Sizes that the platform counts in larger units."""
+def sizes(_: Site, host: Host) -> Iterator[Finding]:
+    """Sizes that the platform counts in larger units, or that no machine has."""
     for guest in host.guests:
         place = guest_place(host, guest)
         for key, value in (("memory", guest.memory), ("swap", guest.swap)):
-            if value is not None and value % _MIB:
-                yield Finding(place / key, f"`{key}` is counted in whole MiB", "not-whole")
+            if value is not None:
+                yield from _size(place / key, key, value, _MIB, "MiB", 64 * _TIB)
         if guest.memory is not None and guest.memory < 16 * _MIB:
-            yield Finding(place / "memory", "Proxmox gives a guest 16MiB or more", "not-whole")
-        if guest.disk is not None and guest.disk.size % _GIB:
-            yield Finding(place / "disk", "`disk` is counted in whole GiB", "not-whole")
+            yield Finding(place / "memory", "a guest needs 16MiB or more", "out-of-range")
+        if guest.disk is not None:
+            yield from _size(place / "disk", "disk", guest.disk.size, _GIB, "GiB", 1024 * _TIB)
+
+
+def _size(
+    place: Place, key: str, value: int, unit: int, name: str, most: int
+) -> Iterator[Finding]:
+    if value % unit:
+        yield Finding(place, f"`{key}` is counted in whole {name}", "not-whole")
+    if value > most:
+        yield Finding(place, f"`{key}` can be {most // _TIB}TiB at most", "out-of-range")
 
 
 def mounts(_: Site, host: Host) -> Iterator[Finding]:
-    """Mounts over each other, or over what is ours in a guest."""
+    """Mounts over each other, over the system, or over what is ours in a guest."""
     for guest in host.guests:
-        seen = dict.fromkeys(_OURS, "Phoenix")
+        seen = dict.fromkeys(_OURS, "Phoenix's own")
         for i, mount in enumerate(guest.mounts):
+            place = guest_place(host, guest) / "mounts" / i
+            yield from _paths(mount, place)
             target = mount.target.rstrip("/")
             for other, whose in seen.items():
-                if f"{target}/".startswith(f"{other}/") or f"{other}/".startswith(f"{target}/"):
-                    place = guest_place(host, guest) / "mounts" / i / "target"
-                    message = f"'{mount.target}' and '{other}' ({whose}) lie within each other"
-                    yield Finding(place, message, "mount-conflict")
+                if _within(target, other) or _within(other, target):
+                    message = f"'{mount.target}' and '{other}', {whose}, lie within each other"
+                    yield Finding(place / "target", message, "mount-conflict")
+                    break
             seen[target] = "another mount"
 
 
-def platform(_: Site, host: Host) -> Iterator[Finding]:
-    """What the stated platform would ignore or refuse."""
-    kind, place = host.platform.kind, host_place(host) / "platform"
-    if kind == "lxc":
-        for key in ("cluster", "firewall"):
-            if getattr(host.platform, key):
-                message = f"`{key}` is for Proxmox; this host is plain LXC"
-                yield Finding((place / key).named(), message, "platform-option")
-    for guest in host.guests:
-        at = guest_place(host, guest)
-        yield from _template(kind, guest, at)
-        yield from _features(guest, at)
-        if kind == "lxc":
-            yield from _plain_lxc(guest, at)
+def _paths(mount: Mount, place: Place) -> Iterator[Finding]:
+    for key, path in (("source", mount.source), ("target", mount.target)):
+        if re.search(r"/\.{1,2}(/|$)", path):
+            message = f"'{path}' has '.' or '..' in it; Proxmox takes plain paths"
+            yield Finding(place / key, message, "mount-path")
+    target = mount.target.rstrip("/")
+    if target in _SYSTEM or any(_within(target, filled) for filled in _FILLED):
+        message = f"'{mount.target}' belongs to the guest's system; mount it somewhere else"
+        yield Finding(place / "target", message, "mount-path")
+    if _within(mount.source.rstrip("/"), _STATE):
+        message = f"'{mount.source}' holds other guests' files and secrets"
+        yield Finding(place / "source", message, "mount-path")
 
 
-def _template(kind: str, guest: Guest, place: Place) -> Iterator[Finding]:
-    if guest.template and (":vztmpl/" in guest.template) != (kind == "proxmox"):
-        form = "STORAGE:vztmpl/FILE" if kind == "proxmox" else "a file's name"
-        message = f"a template is given as {form} on this platform"
-        yield Finding(place / "template", message, "platform-option")
-
-
-def _features(guest: Guest, place: Place) -> Iterator[Finding]:
-    at = place / "features"
-    for key in ("keyctl", "mknod"):
-        if getattr(guest.features, key) and not guest.unprivileged:
-            message = f"Proxmox gives `{key}` to unprivileged guests only"
-            yield Finding(at / key, message, "platform-option")
-    if guest.features.mount and guest.unprivileged:
-        message = "the kernel lets no unprivileged guest mount these: `unprivileged: false`"
-        yield Finding(at / "mount", message, "platform-option")
-
-
-def _plain_lxc(guest: Guest, place: Place) -> Iterator[Finding]:
-    used = {
-        "tags": bool(guest.tags),
-        "features": guest.features.keyctl or guest.features.fuse or guest.features.mknod,
-    }
-    for key, there in used.items():
-        if there:
-            message = f"`{key}` is Proxmox's; plain LXC has no such option"
-            yield Finding((place / key).named(), message, "platform-option")
-
-
-def fleet(_: Site, hosts: tuple[Host, ...]) -> Iterator[Finding]:
-    """One VMID twice in a Proxmox cluster."""
-    seen: dict[tuple[str, int], Host] = {}
-    for host in hosts:
-        cluster = host.platform.cluster
-        if not cluster:
-            continue
-        ids = [(g.id, guest_place(host, g) / "id") for g in host.guests]
-        ids += [(m.vm, machine_place(host, m) / "vm") for m in host.machines if m.vm is not None]
-        for number, place in ids:
-            other = seen.setdefault((cluster, number), host)
-            if other is not host:
-                message = (
-                    f"id {number} is taken on host '{other.name}' of the same cluster '{cluster}'"
-                )
-                yield Finding(place, message, "duplicate-id")
+def _within(path: str, folder: str) -> bool:
+    return f"{path}/".startswith(f"{folder}/")
