@@ -5,7 +5,7 @@ syntax of every file, shape of every document, then the rules.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from builder import authority, ca, checks, declare, inherit, schema
@@ -45,10 +45,9 @@ def load(root: Path, only: Sequence[str] = ()) -> Config:
     documents = _read(root)
     _raise(documents.sources, _shape(documents))
     site = declare.site(documents.site)
-    hosts = tuple(
-        declare.host(inherit.whole(name, documents.hosts)) for name in sorted(documents.hosts)
-    )
-    _raise(documents.sources, _rules(site, hosts))
+    whole = {name: inherit.whole(name, documents.hosts) for name in sorted(documents.hosts)}
+    hosts = tuple(declare.host(document) for document in whole.values())
+    _raise(documents.sources, checks.findings(site, hosts, documents.site, whole))
     for name in only:
         if name not in documents.hosts:
             raise UserError(
@@ -77,20 +76,13 @@ def _trusts(root: Path, hosts: Iterable[str]) -> dict[str, Trust | None]:
 
 
 def _read(root: Path) -> _Documents:
-    configs = root / "configs"
-    files = {"site": configs / "site.yaml"}
-    for path in sorted((configs / "hosts").glob("*.yaml")):
-        files[f"hosts/{path.stem}"] = path
-    if len(files) == 1:
-        raise UserError(
-            f"there is no host in {configs / 'hosts'}", "describe one in configs/hosts/NAME.yaml"
-        )
-    texts, data, problems = {}, {}, list[Problem]()
-    for document, path in files.items():
-        try:
-            texts[document] = (str(path.relative_to(root)), path.read_bytes())
-        except FileNotFoundError as error:
-            raise UserError(f"{path} is not there", "it describes the site") from error
+    texts: dict[str, tuple[str, bytes]] = {}
+    data: dict[str, dict[str, Data]] = {}
+    problems: list[Problem] = []
+    for document, path in _files(root / "configs").items():
+        # A file's name may be no text.
+        shown = str(path.relative_to(root)).encode("utf-8", "backslashreplace").decode()
+        texts[document] = (shown, _bytes(path, shown))
         try:
             data[document] = read(*texts[document])
         except ConfigError as error:
@@ -106,6 +98,37 @@ def _read(root: Path) -> _Documents:
     return _Documents(site, hosts, Sources(texts, chains))
 
 
+def _files(configs: Path) -> dict[str, Path]:
+    """The file of each document, by the document's id."""
+    if not configs.is_dir():
+        raise UserError(
+            "there is no folder configs/", "it holds site.yaml, and hosts/NAME.yaml for each host"
+        )
+    for path in (configs / "site.yml", *sorted((configs / "hosts").glob("[!.]*.yml"))):
+        if path.exists():
+            shown = path.relative_to(configs.parent)
+            raise UserError(f"{shown} would not be read", f"call it {shown.with_suffix('.yaml')}")
+    files = {"site": configs / "site.yaml"}
+    # Editors leave hidden files behind.
+    for path in sorted((configs / "hosts").glob("[!.]*.yaml")):
+        files[f"hosts/{path.stem}"] = path
+    if len(files) == 1:
+        raise UserError("no host is described", "describe one in configs/hosts/NAME.yaml")
+    return files
+
+
+def _bytes(path: Path, shown: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        hint = "it describes what all hosts share" if path.name == "site.yaml" else ""
+        raise UserError(f"{shown} is not there", hint) from error
+    except IsADirectoryError as error:
+        raise UserError(f"{shown} is a folder, not a file") from error
+    except OSError as error:
+        raise UserError(f"{shown} can't be read: {error.strerror}") from error
+
+
 def _shape(documents: _Documents) -> Iterable[Finding]:
     yield from literal_secrets("site", documents.site)
     yield from schema.findings("site", documents.site, schema.shipped("site"))
@@ -118,18 +141,21 @@ def _shape(documents: _Documents) -> Iterable[Finding]:
         whole = inherit.whole(name, documents.hosts)
         yield from schema.findings(f"hosts/{name}", whole, schema.shipped("host"))
         if whole.get("host", name) != name:
-            place = Place(f"hosts/{name}", ("host",))
-            yield Finding(place, f"the file is called {name}.yaml, the host is not", "host-name")
-
-
-def _rules(site: Site, hosts: tuple[Host, ...]) -> Iterable[Finding]:
-    yield from checks.site_findings(site)
-    for host in hosts:
-        yield from checks.host_findings(site, host)
-    yield from checks.fleet_findings(site, hosts)
+            message = f"the file is called {name}.yaml, so the host must be '{name}'"
+            yield Finding(Place(f"hosts/{name}", ("host",)), message, "host-name")
 
 
 def _raise(sources: Sources, findings: Iterable[Finding]) -> None:
-    found = list(findings)
-    if found:
-        raise ConfigError(sources.problems(found))
+    """Raise a ConfigError unless there are no findings."""
+    found = tuple(findings)
+    secret = {one.place for one in found if one.code == "literal-secret"}
+    # What looks like a secret is told as that alone, and not shown again.
+    told = [one for one in found if one.place not in secret or one.code == "literal-secret"]
+    if told:
+        raise ConfigError(_masked(problem) for problem in sources.problems(told))
+
+
+def _masked(problem: Problem) -> Problem:
+    if problem.code != "literal-secret":
+        return problem
+    return replace(problem, line=problem.line[: problem.location.column - 1] + "…")

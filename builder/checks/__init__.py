@@ -1,15 +1,27 @@
 """Rules that no single value shows. A rule takes values and yields Findings; it reads no file.
 
 SITE_RULES look at the site alone, HOST_RULES at the site and one of its hosts, FLEET_RULES at all
-hosts together. A rule may rely on the schemas having accepted the
-documents, and on nothing else: other rules may fail in the same run.
+hosts together; `documents` holds those on the keys as written. A rule may rely on the schemas
+having accepted the documents, and on nothing else: other rules may fail in the same run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from builder.checks import addresses, guests, services
+from builder.checks import (
+    addresses,
+    bridges,
+    certificates,
+    documents,
+    exposure,
+    guests,
+    platform,
+    reachable,
+    services,
+)
+from builder.checks.documents import Document
+from builder.checks.places import SITE
 from builder.model import Host, Site
 from builder.problems import Finding
 
@@ -21,49 +33,82 @@ SITE_RULES: tuple[SiteRule, ...] = (
     services.backends,
     services.health,
     services.protocol_fit,
-    services.certificates,
-    services.lifetimes,
+    services.options,
+    certificates.sources,
+    certificates.directories,
+    certificates.lifetimes,
+    addresses.unusable_elsewhere,
 )
 HOST_RULES: tuple[HostRule, ...] = (
-    addresses.unknown_bridge,
     addresses.duplicate_address,
+    addresses.gateway_taken,
     addresses.duplicate_mac,
+    addresses.unusable,
     addresses.address_in_network,
-    addresses.overlapping_bridges,
-    addresses.routes,
-    addresses.bridge_mode,
-    addresses.duplicate_port,
-    addresses.guest_addresses,
-    addresses.reach,
+    addresses.gateway_in_network,
+    addresses.outside_machines,
+    addresses.overlapping_networks,
+    bridges.unknown_bridge,
+    bridges.names,
+    bridges.ports,
+    bridges.mode,
+    bridges.guest_gateway,
+    bridges.ingress,
+    bridges.reach,
+    bridges.routes,
     guests.roles,
     guests.duplicate_id,
     guests.duplicate_name,
+    guests.names,
     guests.order,
+    guests.interfaces,
     guests.vlans,
-    guests.whole,
+    guests.sizes,
     guests.mounts,
-    guests.platform,
+    platform.platform,
+    reachable.unreachable,
+    reachable.mesh_families,
     services.unknown_names,
-    services.exposed_names,
-    services.mesh_ports,
-    services.listeners,
+    services.addressed_backends,
+    exposure.names,
+    exposure.gateway_ports,
+    exposure.listeners,
 )
-FLEET_RULES: tuple[FleetRule, ...] = (guests.fleet,)
+FLEET_RULES: tuple[FleetRule, ...] = (guests.cluster_ids,)
 
 
-def site_findings(site: Site) -> Iterator[Finding]:
-    """What is wrong with the site's own document."""
-    for rule in SITE_RULES:
-        yield from rule(site)
+def findings(
+    site: Site,
+    hosts: tuple[Host, ...],
+    site_document: Document,
+    host_documents: Mapping[str, Document],
+) -> Iterator[Finding]:
+    """What is wrong with a site and its hosts, each once.
+
+    A host's document is the whole one, with what it takes over. What is wrong with the site for
+    some of the hosts only is told once, and names them.
+    """
+    for site_rule in SITE_RULES:
+        yield from site_rule(site)
+    blamed: dict[Finding, list[str]] = {}
+    for host in hosts:
+        document = host_documents[host.name]
+        yield from documents.host_document(site_document, host.name, document)
+        for found in dict.fromkeys(f for rule in HOST_RULES for f in rule(site, host)):
+            if found.place.document == SITE.document:
+                blamed.setdefault(found, []).append(host.name)
+            else:
+                yield documents.written(found, document)
+    for found, names in blamed.items():
+        message = found.message + _on(names, len(hosts))
+        yield Finding(found.place, message, found.code)
+    for fleet_rule in FLEET_RULES:
+        yield from fleet_rule(site, hosts)
 
 
-def host_findings(site: Site, host: Host) -> Iterator[Finding]:
-    """What is wrong with one host, and with the site's services on it."""
-    for rule in HOST_RULES:
-        yield from rule(site, host)
-
-
-def fleet_findings(site: Site, hosts: tuple[Host, ...]) -> Iterator[Finding]:
-    """What is wrong between hosts."""
-    for rule in FLEET_RULES:
-        yield from rule(site, hosts)
+def _on(names: list[str], count: int) -> str:
+    if len(names) == count:
+        return f" (host '{names[0]}')" if count == 1 else " (every host)"
+    shown = ", ".join(f"'{name}'" for name in names[:3])
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f" (host{'s' if len(names) > 1 else ''} {shown}{more})"

@@ -105,6 +105,12 @@ def _gateways(
         yield six, place / "gateway6", owner
 
 
+def end_addresses(host: Host) -> Iterator[tuple[Address, Place, str]]:
+    """Each address of a guest or machine, its place and whose it is."""
+    yield from _guests(host)
+    yield from _machines(host)
+
+
 def _guests(host: Host) -> Iterator[tuple[Address, Place, str]]:
     for guest in host.guests:
         for nic in guest.interfaces:
@@ -125,8 +131,7 @@ def _machines(host: Host) -> Iterator[tuple[Address, Place, str]]:
 def duplicate_address(_: Site, host: Host) -> Iterator[Finding]:
     """One address for two things of a host. A router may well be a machine: a VM, or outside."""
     used = [Used(str(own.ip), place, owner) for own, place, owner in own_addresses(host)]
-    ends = (*_guests(host), *_machines(host))
-    used += [Used(str(address), place, owner) for address, place, owner in ends]
+    used += [Used(str(address), place, owner) for address, place, owner in end_addresses(host)]
     yield from repeated(used, "address", "duplicate-address")
 
 
@@ -166,19 +171,28 @@ def duplicate_mac(site: Site, host: Host) -> Iterator[Finding]:
             yield Finding(one.place, f"{one.value} is no interface's address", "wrong-mac")
 
 
-def unusable(site: Site, host: Host) -> Iterator[Finding]:
+def unusable(_: Site, host: Host) -> Iterator[Finding]:
     """An address that nothing can have. An IPv6 router may be known by its link-local one."""
     every = [(own.ip, place) for own, place, _ in own_addresses(host)]
-    every += [(address, place) for address, place, _ in (*_guests(host), *_machines(host))]
+    every += [(address, place) for address, place, _ in end_addresses(host)]
     every += [(address, host_place(host) / "dns" / i) for i, address in enumerate(host.dns)]
-    every += [(address, SITE / "dns" / i) for i, address in enumerate(site.dns)]
+    every += [(a, place) for a, place, _ in gateways(host) if not link_local6(a)]
+    yield from _unusable(every)
+
+
+def unusable_elsewhere(site: Site) -> Iterator[Finding]:
+    """The same of what the site names: DNS servers, and backends given by address."""
+    every = [(address, SITE / "dns" / i) for i, address in enumerate(site.dns)]
     every += [
         (backend.address, backend_place(service, i) / "address")
         for service in site.services
         for i, backend in enumerate(service.backends)
         if backend.address is not None
     ]
-    every += [(a, place) for a, place, _ in gateways(host) if not link_local6(a)]
+    yield from _unusable(every)
+
+
+def _unusable(every: Iterable[tuple[Address, Place]]) -> Iterator[Finding]:
     for address, place in every:
         if why := special(address):
             yield Finding(place, f"{address} is {why}", "address-special")

@@ -216,4 +216,3 @@ def _shadows(net: Net, connected: list[tuple[Net, str]], place: Place) -> Iterat
             message = f"the route to {net} shadows {other}, the network of {whose}"
             yield Finding(place, message, "shadowed-route")
             return
-

@@ -16,7 +16,7 @@ from builder.derive import start_order
 from builder.model import Bridge, Guest, Host, Interface, Mount, Role, Site
 from builder.problems import Finding, Place
 
-_KIB, _MIB, _GIB, _TIB = (1 << shift for shift in (10, 20, 30, 40))
+_MIB, _GIB, _TIB = 1 << 20, 1 << 30, 1 << 40
 _SINGLE: tuple[tuple[Role, str], ...] = (
     ("gateway", "nginx"),
     ("mesh", "Traefik"),
@@ -196,9 +196,7 @@ def sizes(_: Site, host: Host) -> Iterator[Finding]:
             yield from _size(place / "disk", "disk", guest.disk.size, _GIB, "GiB", 1024 * _TIB)
 
 
-def _size(
-    place: Place, key: str, value: int, unit: int, name: str, most: int
-) -> Iterator[Finding]:
+def _size(place: Place, key: str, value: int, unit: int, name: str, most: int) -> Iterator[Finding]:
     if value % unit:
         yield Finding(place, f"`{key}` is counted in whole {name}", "not-whole")
     if value > most:

@@ -80,4 +80,3 @@ def mesh_families(site: Site, host: Host) -> Iterator[Finding]:
             if backend.address is not None and backend.address.version == 6:
                 message = f"'{mesh.name}' can't reach {backend.address}: it has no `address6`"
                 yield Finding(backend_place(service, i) / "address", message, "unreachable")
-

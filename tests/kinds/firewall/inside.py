@@ -60,7 +60,8 @@ def caller(kind: str, source: str, destination: str, port: int) -> socket.socket
     try:
         if source:
             made.bind((source, 0))
-        made.connect((destination, port))
+        local = (0, socket.if_nametoindex("eth0")) if destination.startswith("fe80:") else ()
+        made.connect((destination, port, *local))
     except BlockingIOError:
         pass
     except OSError:

@@ -7,9 +7,7 @@ from itertools import product
 
 import pytest
 
-from builder.flows import ANY, DNS, OUTSIDE, flows
 from builder.model import Guest
-from builder.network import Network
 from tests.judges import nft
 from tests.kinds.firewall import frames
 from tests.kinds.firewall.world import (
@@ -18,7 +16,7 @@ from tests.kinds.firewall.world import (
     STRANGER,
     STRANGER_MAC,
     World,
-    data,
+    declared,
     files,
     network,
     plain,
@@ -44,25 +42,6 @@ def guest(world: World, number: int) -> Guest:
 
 def mac(world: World, number: int) -> str:
     return guest(world, number).interfaces[0].mac
-
-
-def declared(net: Network, version: int) -> set[tuple[str, str, int]]:
-    """(from, to, port) of tcp between guests, straight from the flows."""
-    home = {m.guest.name: m.guest for m in net.members}
-
-    def address(name: str) -> str:
-        found = home[name].address if version == 4 else home[name].address6
-        return str(found or "")
-
-    found = set[tuple[str, str, int]]()
-    for flow in flows(net):
-        if flow.protocol != "tcp" or flow.destination not in home:
-            continue
-        for source in home if flow.source == ANY else [flow.source] if flow.source in home else []:
-            ends = (f"g{home[source].id}", address(flow.destination), flow.port)
-            if source != flow.destination and ends[1] and address(source):
-                found.add(ends)
-    return found
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -108,6 +87,14 @@ def test_strangers(host: World) -> None:
     closed = [("stranger", "10.0.0.111", 443), ("g111", STRANGER, 444), ("g111", "10.0.0.1", 444)]
     answers = [a.server for a in host.ask([*open_ways, *closed], serve=serve)]
     assert answers == ["lan", "stranger", "host", "g101", "", "", ""]
+
+
+def test_no_way_by_local_addresses(host: World) -> None:
+    """IPv6 link-local addresses are nobody's in the rules; programs listen on them all the same."""
+    ours, theirs = ("fe80::102", 443), ("fe80::900", 443)
+    calls = [("g101", *ours), ("stranger", *ours), ("g101", *theirs), ("g102", *ours)]
+    answers = host.ask(calls, serve={"g102": [443], "stranger": [443]})
+    assert [a.server for a in answers] == ["", "", "", "g102"]
 
 
 def test_echo(host: World) -> None:
@@ -214,11 +201,3 @@ def test_other_rules_stay() -> None:
     loaded = nft.check(text, before=foreign)
     own = {("inet", "phoenix_guests"), ("bridge", "phoenix_guests"), ("bridge", "filter")}
     assert nft.tables(loaded) == own
-
-
-def test_ends_without_a_member_are_known() -> None:
-    """Names that stand for many are the only ends of a flow that are no guest or machine."""
-    net = network()
-    ends = {end.name for end in net.ends} | {ANY, OUTSIDE, DNS}
-    assert {f.source for f in flows(net)} | {f.destination for f in flows(net)} <= ends
-    assert data()

@@ -20,6 +20,7 @@ import yaml
 
 from builder import declare
 from builder.derive import derive
+from builder.flows import ANY, flows
 from builder.kinds import firewall, interfaces
 from builder.kinds.artifact import HostFile
 from builder.kinds.conf import addressed, veth
@@ -89,6 +90,30 @@ def files(network: Network) -> dict[str, HostFile]:
     """What the kinds interfaces and firewall put on the host, by path."""
     made = (*interfaces.artifacts(network), *firewall.artifacts(network))
     return {each.path: each for each in made if isinstance(each, HostFile)}
+
+
+def declared(net: Network, version: int) -> set[tuple[str, str, int]]:
+    """(from, to, port) of tcp between guests, straight from the flows."""
+    home = {m.guest.name: m.guest for m in net.members}
+
+    def address(name: str) -> str:
+        found = home[name].address if version == 4 else home[name].address6
+        return str(found or "")
+
+    found = set[tuple[str, str, int]]()
+    for flow in flows(net):
+        if flow.protocol != "tcp" or flow.destination not in home:
+            continue
+        for source in home if flow.source == ANY else [flow.source] if flow.source in home else []:
+            ends = (f"g{home[source].id}", address(flow.destination), flow.port)
+            if source != flow.destination and ends[1] and address(source):
+                found.add(ends)
+    return found
+
+
+def local(place: str) -> str:
+    """The IPv6 link-local address of a guest."""
+    return f"fe80::{900 if place == 'stranger' else int(place[1:])}/64"
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,8 +230,9 @@ class World:
             f"link add {pair} type veth peer name eth0 address {mac} netns {place}",
             f"link set {pair} master vmbr0 up",
         )
-        lines = ["link set lo up", "link set eth0 up"]
-        lines += [f"addr add {address} dev eth0 nodad" for address in addresses]
+        # The kernel's own link-local address could not be used for a second.
+        lines = ["link set eth0 addrgenmode none", "link set lo up", "link set eth0 up"]
+        lines += [f"addr add {address} dev eth0 nodad" for address in (*addresses, local(place))]
         lines += [f"route add default via {gateway}" for gateway in gateways]
         self.ip(*lines, place=place)
 
