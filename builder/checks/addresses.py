@@ -291,8 +291,8 @@ def outside_machines(_: Site, host: Host) -> Iterator[Finding]:
             home = next((b for b in closed if _holds(b, address)), None)
             if home is not None:
                 message = (
-                    f"{address} is in the network of bridge '{home.name}', which no machine outside "
-                    f"is on; a VM there has its id as `vm`"
+                    f"{address} is in the network of bridge '{home.name}', "
+                    f"which no machine outside is on; a VM there has its id as `vm`"
                 )
                 yield Finding(place / key, message, "address-inside")
 

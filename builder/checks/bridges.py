@@ -126,8 +126,8 @@ def ingress(_: Site, host: Host) -> Iterator[Finding]:
         home = bridges.get(guest.interfaces[0].bridge)
         if home is not None and not home.routed and not home.bridged and host.ingress4:
             message = (
-                f"no way from outside leads to '{guest.name}': bridge '{home.name}' has no `uplink` "
-                f"and no `gateway`; say `ingress: {{ipv4: false}}` if none is meant"
+                f"no way from outside leads to '{guest.name}': bridge '{home.name}' has no "
+                f"`uplink` and no `gateway`; say `ingress: {{ipv4: false}}` if none is meant"
             )
             place = nic_place(host, guest, guest.interfaces[0]) / "bridge"
             yield Finding(place, message, "ingress-nowhere")

@@ -45,11 +45,10 @@ def _met_at(service: Service, exposure: Exposure) -> tuple[str, str]:
 def _internal_names(site: Site, host: Host) -> dict[str, str]:
     """Every internal name of a host's network, and whose it is."""
     found = {site.domain: "the internal domain itself"}
-    found |= {
-        inside_name(site, s): f"the internal name of service '{s.name}'" for s in site.services
-    }
-    for name, what in [(host.name, "host"), *((e.name, "guest or machine") for e in ends(host))]:
-        found[f"{name}.{site.domain}"] = f"the internal name of {what} '{name}'"
+    for service in site.services:
+        found[inside_name(site, service)] = f"the internal name of service '{service.name}'"
+    for name in (host.name, *(end.name for end in ends(host))):
+        found[f"{name}.{site.domain}"] = f"the internal name of '{name}'"
     return found
 
 
@@ -117,9 +116,7 @@ def listeners(site: Site, host: Host) -> Iterator[Finding]:
                 message = f"port {one.port} of guest '{guest.name}' is {taken}"
                 yield Finding(one.place, message, "reserved-port")
             elif other is not one.service:
-                message = (
-                    f"port {one.port} of guest '{guest.name}' is service '{other.name}' already"
-                )
+                message = f"port {one.port} of guest '{guest.name}' is service '{other.name}'"
                 yield Finding(one.place, message, "duplicate-listener")
 
 

@@ -13,7 +13,7 @@ from builder.checks.places import (
     nic_place,
 )
 from builder.derive import start_order
-from builder.model import Bridge, Guest, Host, Interface, Mount, Role, Site
+from builder.model import Bridge, Host, Interface, Mount, Role, Site
 from builder.problems import Finding, Place
 
 _MIB, _GIB, _TIB = 1 << 20, 1 << 30, 1 << 40

@@ -60,7 +60,9 @@ def data(name: str = "hosts/pve1.yaml") -> Data:
     return found
 
 
-def network(host: Mapping[str, Any] | None = None, site: Mapping[str, Any] | None = None) -> Network:
+def network(
+    host: Mapping[str, Any] | None = None, site: Mapping[str, Any] | None = None
+) -> Network:
     """The derived network of a host; of the reference where none is given."""
     return derive(
         declare.site(copy.deepcopy(site or data("site.yaml"))),

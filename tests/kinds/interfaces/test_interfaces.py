@@ -147,7 +147,8 @@ def test_ifupdown2_reads_what_was_declared(name: str, kind: str) -> None:
 def space() -> Iterator[Space]:
     with Space() as made:
         lines = "".join(
-            f"link add {n} type veth peer name far{n}\nlink set far{n} up\n" for n in ("eno1", "eno2")
+            f"link add {n} type veth peer name far{n}\nlink set far{n} up\n"
+            for n in ("eno1", "eno2")
         )
         made.must(["ip", "-batch", "-"], given=lines)
         yield made

@@ -176,7 +176,12 @@ def test_ipv6_learnt_from_advertisements() -> None:
     host = {**with_ipv6(data(), uplink="auto"), "ingress": {"ipv6": True}}
     learnt = {"inet6 auto": f"inet6 static\n\taddress {PUBLIC6}/64\n\tgateway 2001:db8:1::1"}
     with World(network(host), instead=learnt) as world:
-        calls = [("lan", PUBLIC6, 443), ("g111", PUBLIC6, 443), ("", PUBLIC6, 443), ("g111", LAN6, 443)]
+        calls = [
+            ("lan", PUBLIC6, 443),
+            ("g111", PUBLIC6, 443),
+            ("", PUBLIC6, 443),
+            ("g111", LAN6, 443),
+        ]
         answers = world.ask(calls, serve=SERVE)
     assert [a.server for a in answers] == ["g101", "g101", "g101", "lan"]
 

@@ -290,7 +290,10 @@ class Server:
         left = int(length[1]) if length else 0
         size = left
         while left:
-            left -= len(stream.recv(min(left, 1 << 16)))
+            got = len(stream.recv(min(left, 1 << 16)))
+            if not got:
+                return False
+            left -= got
         fields = dict(line.split(": ", 1) for line in text.split("\r\n")[1:] if ": " in line)
         body = {"server": self.name, "line": text.split("\r\n")[0], "headers": fields, "body": size}
         answer = json.dumps(body).encode()

@@ -83,6 +83,19 @@ def one(**service: Any) -> Iterator[Mesh]:
 INSIDE = "s.svc.phoenix.internal"
 
 
+def read_until(stream: socket.socket, end: bytes) -> bytes:
+    """What comes, up to and with `end`, byte by byte; fails where it ends before."""
+    stream.settimeout(5)
+    got = b""
+    while end not in got:
+        more = stream.recv(1)
+        assert more, got
+        got += more
+    return got
+
+
+HEAD_ENDS = b"\r\n\r\n"
+
 # --- who may ask for what
 
 
@@ -242,12 +255,9 @@ def test_uploads_and_tokens_pass_as_they_come() -> None:
     begun, seen = threading.Event(), threading.Event()
 
     def script(head: str, stream: socket.socket) -> None:
-        got = stream.recv(1024)
-        while b"first" not in got:
-            got += stream.recv(1024)
+        read_until(stream, b"first")
         begun.set()
-        while b"second" not in got:
-            got += stream.recv(1024)
+        read_until(stream, b"second")
         start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         stream.sendall(start + b"5\r\ntoken\r\n")
         assert seen.wait(5)
@@ -263,13 +273,9 @@ def test_uploads_and_tokens_pass_as_they_come() -> None:
             )
             assert begun.wait(5)
             stream.sendall(b"6\r\nsecond\r\n0\r\n\r\n")
-            got = b""
-            while b"token" not in got:
-                got += stream.recv(1024)
-            assert b"end" not in got
+            assert b"end" not in read_until(stream, b"token")
             seen.set()
-            while b"end" not in got:
-                got += stream.recv(1024)
+            read_until(stream, b"end")
 
 
 def test_web_socket() -> None:
@@ -287,10 +293,7 @@ def test_web_socket() -> None:
             asked = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
             asked += "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
             stream.sendall(f"GET / HTTP/1.1\r\nHost: {INSIDE}\r\n{asked}".encode())
-            got = b""
-            while b"\r\n\r\n" not in got:
-                got += stream.recv(1024)
-            assert got.startswith(b"HTTP/1.1 101 ")
+            assert read_until(stream, HEAD_ENDS).startswith(b"HTTP/1.1 101 ")
             stream.sendall(b"there")
             assert stream.recv(1024) == b"THERE"
 
@@ -504,12 +507,12 @@ def test_draining_lets_clients_go_and_loses_nothing() -> None:
 def again(stream: ssl.SSLSocket) -> bytes:
     """One more request on a kept connection; the answer's head."""
     stream.sendall(f"GET / HTTP/1.1\r\nHost: {INSIDE}\r\n\r\n".encode())
-    got = b""
-    while b"\r\n\r\n" not in got:
-        got += stream.recv(1)
+    got = read_until(stream, HEAD_ENDS)
     length = int(got.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
     while length:
-        length -= len(stream.recv(length))
+        more = len(stream.recv(length))
+        assert more
+        length -= more
     assert got.startswith(b"HTTP/1.1 200 ")
     return got
 

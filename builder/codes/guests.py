@@ -1,0 +1,72 @@
+"""Codes of guests and machines."""
+
+from __future__ import annotations
+
+from builder.codes.code import Code
+
+GUESTS = {
+    "missing-role": Code(
+        "A host without gateway, mesh or CA.",
+        "Each host is a complete edge: nginx takes clients in, Traefik leads them to services, and "
+        "Step-CA gives out the certificates in between.",
+    ),
+    "duplicate-role": Code(
+        "A second gateway, mesh or CA.",
+        "Names, routes and certificates lead to one of each.",
+    ),
+    "duplicate-id": Code(
+        "One VMID for two.",
+        "Containers and VMs share their ids, on a host and in a whole cluster. Proxmox refuses the "
+        "second, or what was meant for one is done to the other.",
+    ),
+    "duplicate-name": Code(
+        "One name for two.",
+        "A name leads to one address, and a certificate proves one name. A name that two share "
+        "hands one's traffic to the other.",
+    ),
+    "reserved-name": Code(
+        "A name that is taken.",
+        "The operator's own hosts file and zones are kept as the kit of this name.",
+    ),
+    "name-too-long": Code(
+        "A name that no DNS can hold.",
+        "DNS names have 253 characters at most, with the domain.",
+    ),
+    "start-order": Code(
+        "A guest that starts before what it needs.",
+        "After a power cut the guest would come up, find no CA or no mesh, and fail or wait. Leave "
+        "`order` out and it is derived.",
+    ),
+    "interface-name": Code(
+        "An interface that cannot be called so.",
+        "A guest's interfaces are eth0, by which it is known, to eth31: Proxmox's net0 to net31.",
+    ),
+    "no-effect": Code(
+        "A key that has no effect where it stands.",
+        "It would be ignored, and whoever reads it takes it for true.",
+    ),
+    "not-whole": Code(
+        "A size that is not counted so finely.",
+        "Proxmox counts memory in whole MiB and disks in whole GiB. A rounded size would show up "
+        "as a difference forever.",
+    ),
+    "mount-conflict": Code(
+        "Mounts that lie within each other.",
+        "The second hides the first, or part of it. Phoenix keeps its own files and state in the "
+        "guest, and those must stay visible.",
+    ),
+    "mount-path": Code(
+        "A folder that can't be mounted, or not there.",
+        "Proxmox refuses paths with `..`, writes to the guest's system before each start, and "
+        "systemd mounts over /run and /tmp. What lies below /var/lib/phoenix on the host is not "
+        "for guests to see.",
+    ),
+    "wrong-device": Code(
+        "A device that is no node below /dev.",
+        "Proxmox refuses it, and the guest does not start.",
+    ),
+    "duplicate-device": Code(
+        "The same device twice.",
+        "Only one of the two entries can count, with its owner and mode.",
+    ),
+}
