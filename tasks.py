@@ -136,6 +136,14 @@ def lint(_: Context) -> int | None:
 
 
 @command()
+def docs(_: Context) -> int | None:
+    """Write docs/reference.md and docs/errors.md anew."""
+    from builder import commands
+
+    return commands.docs()
+
+
+@command()
 def bench(_: Context) -> int | None:
     """Measure the speed promises and write docs/benchmarks.md."""
     from tests import bench
@@ -143,7 +151,7 @@ def bench(_: Context) -> int | None:
     return bench.run()
 
 
-namespace = Collection(check, build, diff, test, lint, bench)
+namespace = Collection(check, build, diff, test, lint, docs, bench)
 namespace.add_collection(Collection("ca", init=ca_init))
 namespace.add_collection(Collection("key", init=key_init))
 namespace.add_collection(Collection("inputs", update=inputs_update))

@@ -141,7 +141,7 @@ def _second(root: Path, hosts: Sequence[str]) -> dict[str, Made]:
         name = each["name"]
         tar, index = Object(each["tar"][0], f"{name}.tar", each["tar"][1]), each["index"]
         node = Object(index[0], f"{name}.index.json", index[1])
-        layer = Layer(name, tar, node)
+        layer = Layer(f"program-{name}", tar, node)
         programs[name] = Program(name, each["version"], each["kind"], layer)
     config, found = load(root, hosts), dict[str, Made]()
     for host in config.hosts:

@@ -130,7 +130,7 @@ def _cached(layer: inputs.ProgramLayer, kind: str) -> Cached:
     index = manifest.dump_index(LayerIndex(tuple(_indexed(e) for e in data["index"])))
     tar = Object(layer.digest, f"{layer.name}.tar", layer.size)
     node = Object(digest(index), f"{layer.name}.index.json", len(index))
-    program = Program(layer.name, layer.version, kind, Layer(layer.name, tar, node))
+    program = Program(layer.name, layer.version, kind, Layer(f"program-{layer.name}", tar, node))
     return Cached(program, layer.tar_path, index)
 
 

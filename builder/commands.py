@@ -146,6 +146,27 @@ def key_init(no_passphrase: bool) -> int:
     return cli.DONE
 
 
+def docs() -> int:
+    """Write the pages of docs/ that are made: the reference and the error codes."""
+    for name, text in pages().items():
+        path = ROOT / "docs" / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8", newline="\n")
+            print(f"docs/{name}")
+    return cli.DONE
+
+
+def pages() -> dict[str, str]:
+    """The made pages by their file name in docs/."""
+    from builder import reference
+    from builder.codes import page
+
+    return {
+        "errors.md": page.render(ROOT / "tests" / "problems"),
+        "reference.md": reference.render(ROOT / "schema"),
+    }
+
+
 def inputs_update(names: Sequence[str]) -> int:
     """Move pins in configs/inputs.lock and show what changed."""
     from builder import inputs

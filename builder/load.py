@@ -4,7 +4,7 @@ syntax of every file, shape of every document, then the rules.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -139,7 +139,11 @@ def _shape(documents: _Documents) -> Iterable[Finding]:
         if broken:
             continue
         whole = inherit.whole(name, documents.hosts)
-        yield from schema.findings(f"hosts/{name}", whole, schema.shipped("host"))
+        misfits = schema.findings(f"hosts/{name}", whole, schema.shipped("host"))
+        if not isinstance(own.get("like"), str | None):
+            # What it was to take over is not missing.
+            misfits = [found for found in misfits if found.place.path[:1] == ("like",)]
+        yield from misfits
         if whole.get("host", name) != name:
             message = f"the file is called {name}.yaml, so the host must be '{name}'"
             yield Finding(Place(f"hosts/{name}", ("host",)), message, "host-name")
@@ -152,10 +156,37 @@ def _raise(sources: Sources, findings: Iterable[Finding]) -> None:
     # What looks like a secret is told as that alone, and not shown again.
     told = [one for one in found if one.place not in secret or one.code == "literal-secret"]
     if told:
-        raise ConfigError(_masked(problem) for problem in sources.problems(told))
+        raise ConfigError(_masked(tuple(_located(sources, told))))
 
 
-def _masked(problem: Problem) -> Problem:
-    if problem.code != "literal-secret":
-        return problem
-    return replace(problem, line=problem.line[: problem.location.column - 1] + "…")
+def _located(sources: Sources, findings: Iterable[Finding]) -> Iterator[Problem]:
+    """Each finding at its line. What only a host that takes over another's document finds wrong
+    there names that host: nobody would see why, otherwise."""
+    hosts: dict[Problem, dict[str, bool]] = {}
+    for found in findings:
+        problem, document = sources.problem(found), found.place.document
+        own = sources.texts[document][0] == problem.location.file
+        hosts.setdefault(problem, {})[document.removeprefix("hosts/")] = own
+    for problem, owns in hosts.items():
+        if any(owns.values()) or any(f"'{name}'" in problem.message for name in owns):
+            yield problem
+        else:
+            yield replace(problem, message=problem.message + checks.on_hosts(tuple(owns)))
+
+
+def _masked(problems: tuple[Problem, ...]) -> Iterator[Problem]:
+    """The problems, their lines without what looks like a secret: CI keeps what is printed."""
+    secrets: dict[tuple[str, int], int] = {}
+    for problem in problems:
+        if problem.code == "literal-secret":
+            at = problem.location
+            before = secrets.get((at.file, at.line), at.column)
+            secrets[at.file, at.line] = min(before, at.column)
+    for problem in problems:
+        at = problem.location
+        hidden = secrets.get((at.file, at.line))
+        if hidden is None:
+            yield problem
+        else:
+            shown = problem.line[: hidden - 1] + "…" if at.column <= hidden else ""
+            yield replace(problem, line=shown)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -100,7 +101,8 @@ def plan(network: Network, programs: Mapping[str, Program]) -> Plan:
         kits=kits,
         inputs=tuple(_input(programs[name]) for name in used),
         secrets=tuple(
-            manifest.Secret(s.guest, s.name, s.name, 0o400, s.reference) for s in network.secrets
+            manifest.Secret(s.guest, s.name, _told(s.name), 0o400, s.reference)
+            for s in network.secrets
         ),
         network=objects.add("network.json", emit.canonical(describe(network)) + b"\n"),
         unready=unready,
@@ -162,6 +164,11 @@ def _guest(
 
 def _input(program: Program) -> manifest.Input:
     return manifest.Input(program.name, program.version, program.kind, program.layer.tar.digest)
+
+
+def _told(file: str) -> str:
+    """How a secret's file is called to a person: "intermediate.key" is "intermediate-key"."""
+    return re.sub("[^a-z0-9]+", "-", file.lower()).strip("-")[:63].rstrip("-")
 
 
 def _management(network: Network) -> tuple[str, ...]:

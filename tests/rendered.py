@@ -19,7 +19,11 @@ PROGRAMS: Mapping[str, Program] = {
         name,
         "1.0",
         "url",
-        Layer(name, Object("0" * 64, f"{name}.tar", 1), Object("1" * 64, f"{name}.index.json", 1)),
+        Layer(
+            f"program-{name}",
+            Object("0" * 64, f"{name}.tar", 1),
+            Object("1" * 64, f"{name}.index.json", 1),
+        ),
     )
     for name in ("lego", "nftables", "nginx", "step-ca", "traefik")
 }

@@ -7,7 +7,7 @@ having accepted the documents, and on nothing else: other rules may fail in the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from builder.checks import (
     addresses,
@@ -100,15 +100,15 @@ def findings(
             else:
                 yield documents.written(found, document)
     for found, names in blamed.items():
-        message = found.message + _on(names, len(hosts))
-        yield Finding(found.place, message, found.code)
+        every = len(names) == len(hosts) > 1
+        where = " (every host)" if every else on_hosts(names)
+        yield Finding(found.place, found.message + where, found.code)
     for fleet_rule in FLEET_RULES:
         yield from fleet_rule(site, hosts)
 
 
-def _on(names: list[str], count: int) -> str:
-    if len(names) == count:
-        return f" (host '{names[0]}')" if count == 1 else " (every host)"
+def on_hosts(names: Sequence[str]) -> str:
+    """The tail of a message about something that is wrong for these hosts only."""
     shown = ", ".join(f"'{name}'" for name in names[:3])
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return f" (host{'s' if len(names) > 1 else ''} {shown}{more})"

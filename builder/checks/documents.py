@@ -48,6 +48,9 @@ def _guest(data: Document, place: Place) -> Iterator[Finding]:
             message = f"{path} is a device of this guest already"
             yield Finding(place / "devices" / i, message, "duplicate-device")
         seen.add(path)
+        if {"", ".", ".."} & set(path.removeprefix("/").split("/")):
+            message = f"'{path}' is no plain path of a node below /dev"
+            yield Finding(place / "devices" / i / "path", message, "wrong-device")
 
 
 def _machine(data: Document, place: Place) -> Iterator[Finding]:

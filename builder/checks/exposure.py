@@ -116,7 +116,7 @@ def listeners(site: Site, host: Host) -> Iterator[Finding]:
                 message = f"port {one.port} of guest '{guest.name}' is {taken}"
                 yield Finding(one.place, message, "reserved-port")
             elif other is not one.service:
-                message = f"port {one.port} of guest '{guest.name}' is service '{other.name}'"
+                message = f"port {one.port} of '{guest.name}' belongs to service '{other.name}'"
                 yield Finding(one.place, message, "duplicate-listener")
 
 
@@ -129,7 +129,7 @@ def _wrong_role(guest: Guest, met: list[_Met]) -> Iterator[Finding]:
 def _ours(port: int, keeps_certificate: bool, fronted: bool) -> str:
     """What of ours has this port in a guest, "" where nothing does."""
     if keeps_certificate and port == 80:
-        return "where its certificate is proven (ACME)"
+        return "for the challenges of its certificate"
     if fronted and port in RESERVED_PORTS:
-        return f"one of its front's slots, {_SLOTS}"
+        return f"one of its front's slots', {_SLOTS}"
     return ""

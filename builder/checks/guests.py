@@ -75,25 +75,27 @@ def cluster_ids(_: Site, hosts: tuple[Host, ...]) -> Iterator[Finding]:
     for (cluster, number), found in used.items():
         names = list(dict.fromkeys(name for name, _ in found))
         if len(names) > 1:
-            more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+            shown = f"'{names[0]}' and '{names[1]}'"
+            if len(names) > 2:
+                shown = f"'{names[0]}', '{names[1]}' and {len(names) - 2} more"
             message = (
-                f"id {number} is on hosts '{names[0]}' and '{names[1]}'{more}, "
-                f"all of cluster '{cluster}'; ids are unique in a cluster"
+                f"id {number} is on hosts {shown} of cluster '{cluster}'; "
+                f"ids are unique in a cluster"
             )
             place = next(place for name, place in found if name == names[1])
-            yield Finding(place, message.replace("all of", "both of", not more), "duplicate-id")
+            yield Finding(place, message, "duplicate-id")
 
 
 def duplicate_name(_: Site, host: Host) -> Iterator[Finding]:
     """One name for a guest and a machine, or for one of them and the host."""
-    seen = {host.name: f"the host '{host.name}'"}
+    seen = {host.name: "the host"}
     ends = [(g.name, guest_place(host, g), "guest") for g in host.guests]
     ends += [(m.name, machine_place(host, m), "machine") for m in host.machines]
     for name, place, what in ends:
         if name in seen:
-            message = f"'{name}' is also the name of {seen[name]}"
+            message = f"{seen[name]} is called '{name}' too"
             yield Finding(place.named(), message, "duplicate-name")
-        seen.setdefault(name, f"{what} '{name}'")
+        seen.setdefault(name, f"a {what}")
 
 
 def names(site: Site, host: Host) -> Iterator[Finding]:

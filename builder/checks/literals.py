@@ -1,4 +1,4 @@
-"""Secrets that were written down where only a reference to them belongs."""
+"""Secrets that were written down where only a reference to them belongs, or nothing at all."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ _VALUES = (
 _KEYS = re.compile(
     r"(^|[_-])(token|password|passwd|secret|apikey|api[_-]key|private[_-]key)$", re.IGNORECASE
 )
+_HEADERS = re.compile(r"(proxy-)?authorization|cookie|set-cookie", re.IGNORECASE)
 _REFERENCE = re.compile(r"^(file|env|command):\S")
-_WHERE = "write `file:PATH`, `env:NAME` or `command:COMMAND` where a secret is meant"
+_REFER = "write `file:PATH`, `env:NAME` or `command:COMMAND` where a secret is meant"
+_NEVER = "a header is part of the release; let the program get its secret another way"
 
 
 def literal_secrets(document: str, data: Data) -> list[Finding]:
@@ -34,9 +36,18 @@ def _within(place: Place, key: str, data: Data) -> Iterator[Finding]:
     elif isinstance(data, list):
         for i, value in enumerate(data):
             yield from _within(place / i, key, value)
-    elif isinstance(data, str) and not _REFERENCE.match(data):
-        what = next((what for shape, what in _VALUES if shape.search(data)), "")
-        if not what and _KEYS.search(key) and data:
-            what = f"the value of a secret, '{key}'"
-        if what:
-            yield Finding(place, f"this looks like {what}; {_WHERE}", "literal-secret")
+    elif isinstance(data, str) and data:
+        header = "headers" in place.path
+        what = _looks_like(key, data, header=header)
+        if what and (header or not _REFERENCE.match(data)):
+            message = f"this looks like {what}; {_NEVER if header else _REFER}"
+            yield Finding(place, message, "literal-secret")
+
+
+def _looks_like(key: str, value: str, *, header: bool) -> str:
+    """What of a secret's kind a value seems to be, "" if nothing."""
+    for shape, what in _VALUES:
+        if shape.search(value):
+            return what
+    named = _KEYS.search(key) or (header and _HEADERS.fullmatch(key))
+    return f"the value of a secret, '{key}'" if named else ""

@@ -20,7 +20,6 @@ def platform(_: Site, host: Host) -> Iterator[Finding]:
         place = guest_place(host, guest)
         yield from _template(kind, guest, place)
         yield from _features(guest, place)
-        yield from _devices(guest, place)
         if kind == "lxc":
             yield from _lxc_guest(guest, place)
 
@@ -49,14 +48,6 @@ def _features(guest: Guest, place: Place) -> Iterator[Finding]:
     if guest.features.mount and guest.unprivileged:
         message = "the kernel lets no unprivileged guest mount these: `unprivileged: false`"
         yield Finding((at / "mount").named(), message, "platform-option")
-
-
-def _devices(guest: Guest, place: Place) -> Iterator[Finding]:
-    for device in guest.devices:
-        parts = device.path.split("/")[1:]
-        if any(part in {"", ".", ".."} for part in parts):
-            message = f"'{device.path}' is no plain path below /dev"
-            yield Finding(place / "devices", message, "wrong-device")
 
 
 def _lxc_guest(guest: Guest, place: Place) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from builder.checks.addresses import Used, end_addresses, repeated
+from builder.checks.addresses import end_addresses
 from builder.checks.places import backend_place, exposure_place, service_place
 from builder.checks.realised import realised
 from builder.derive import inside_name
@@ -107,15 +107,15 @@ def protocol_fit(site: Site) -> Iterator[Finding]:
                     message = f"`port` is for tcp; protocol {service.protocol} is met on 443"
                     place = (exposure_place(service, i) / "port").named()
                     yield Finding(place, message, "protocol-option")
+        seen: set[str] = set()
         for i, plain in enumerate(service.plain):
             place = service_place(service) / "plain" / i / "hop"
             if message := _plain(service, plain):
                 yield Finding(place, message, "protocol-option")
-        hops = [
-            Used(p.hop, service_place(service) / "plain" / i / "hop", "the one above")
-            for i, p in enumerate(service.plain)
-        ]
-        yield from repeated(hops, "hop", "duplicate-plain")
+            if plain.hop in seen:
+                message = f"hop '{plain.hop}' is plain by an entry above already"
+                yield Finding(place, message, "duplicate-plain")
+            seen.add(plain.hop)
 
 
 def _tcp(service: Service) -> Iterator[Finding]:

@@ -20,7 +20,6 @@ Every problem that `./invoke check` can find, made from `builder/codes/` and `te
 `./invoke docs`. A code keeps its meaning. The examples are complete with a small site and a host
 `base`, which stand at the end of this page.
 """
-_LONGEST = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +75,14 @@ def _entry(name: str, code: Code, examples: list[Case]) -> Iterator[str]:
 
 
 def _documents(folder: Path) -> Iterator[str]:
-    """Each document below `folder` as a block, but for those that would not tell anything."""
+    """Each document below `folder` as a block, the site's first."""
     for path in sorted(folder.rglob("*.yaml"), key=lambda p: (p.parent != folder, p)):
         text = path.read_bytes().decode("utf-8", "replace")
-        if text.count("\n") <= _LONGEST and not _hidden(text):
+        if text:
             yield _block("yaml", f"# configs/{path.relative_to(folder).as_posix()}\n{text}")
 
 
-def _hidden(text: str) -> bool:
-    return any(not c.isprintable() and c != "\n" for c in text)
-
-
 def _block(language: str, text: str) -> str:
-    return f"```{language}\n{text.rstrip(chr(10))}\n```\n"
+    """A code block; what nobody would see in it is shown as a replacement character."""
+    seen = "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+    return f"```{language}\n{seen.strip(chr(10))}\n```\n"

@@ -1,4 +1,4 @@
-"""The ACME client: for each guest that keeps certificates, what it orders and the script that does.
+"""The ACME client: what each guest that keeps certificates orders, and the script that does it.
 
 A certificate is ordered from the site's CA or a public directory. One that is delivered as files
 is no business of this kind.
@@ -33,13 +33,17 @@ def directory_url(network: Network) -> str:
     return f"https://{network.ca.fqdn}:{CA_PORT}/acme/acme/directory"
 
 
+def orders(network: Network, certificates: Iterable[Certificate]) -> bytes:
+    """The file acme/certificates: a line for each certificate, as bin/phoenix-acme reads it."""
+    return (_HEAD + "".join(_line(network, c) for c in certificates)).encode()
+
+
 def _ordered(member: Member) -> tuple[Certificate, ...]:
     return tuple(c for c in member.certificates if c.files is None)
 
 
 def _files(network: Network, member: Member) -> Iterable[Entry]:
-    lines = "".join(_line(network, c) for c in _ordered(member))
-    yield File("acme/certificates", (_HEAD + lines).encode())
+    yield File("acme/certificates", orders(network, _ordered(member)))
     yield File("bin/phoenix-acme", fixed("acme/bin/phoenix-acme"), 0o755)
     for certificate in _ordered(member):
         directory = certificate.directory

@@ -2,12 +2,9 @@
 
 /etc/network/interfaces holds the stanzas that we own, complete by itself, in the order and style
 in which PVE's own writer leaves it (PVE::INotify), so that an edit in the GUI changes nothing else.
-Two platforms differ where their programs do:
-
-- PVE's parser keeps one address a family and stanza, the last. So each family has its stanza, and
-  the host's own address comes last, after the further ones.
-- Debian's ifupdown2 (3.0) purges old addresses only where an interface has a single stanza, and
-  does not know `inet6 auto`. So both families share a stanza wherever both are static.
+PVE's parser keeps one address a family, the last: so the host's own address comes last, after the
+further ones. Debian's ifupdown2 (3.0) does not know `inet6 auto`, which PVE's needs, and takes the
+guests off a bridge unless it is told not to.
 
 Forwarding makes the kernel ignore router advertisements unless accept_ra is 2; a bridge accepts
 none, and an uplink only where it is to learn its address or route from them.
@@ -16,7 +13,7 @@ none, and an uplink only where it is to learn its address or route from them.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import Literal
 
@@ -104,18 +101,7 @@ def view(network: Network) -> tuple[Stanza, ...]:
             stanza = _uplink(bridge.uplink, proxmox)
             physical.setdefault(bridge.uplink.interface, stanza)
     bridges = (_bridge(bridge, proxmox) for bridge in network.host.bridges)
-    every = (*physical.values(), *bridges)
-    return every if proxmox else tuple(_single(stanza) for stanza in every)
-
-
-def _single(stanza: Stanza) -> Stanza:
-    """Both families in one stanza, where both are static."""
-    if [family.method for family in stanza.families] != ["static", "static"]:
-        return stanza
-    four, six = stanza.families
-    addresses = [o for o in (*four.options, *six.options) if o[0] == "address"]
-    others = [o for o in (*four.options, *six.options) if o[0] != "address"]
-    return replace(stanza, families=(Family("inet", "static", (*addresses, *others)),))
+    return (*physical.values(), *bridges)
 
 
 def _port(name: str, bridge: Bridge) -> Stanza:
@@ -136,15 +122,21 @@ def _uplink(uplink: Uplink, proxmox: bool) -> Stanza:
         own = _addresses([uplink.address6], uplink.gateway6)
         families.append(Family("inet6", "static", tuple(own)))
     elif uplink.address6 is not None:
-        # The kernel does the work of `auto`; where ifupdown2 knows the word, it keeps the
-        # addresses that the kernel made, but sets accept_ra to 1.
-        auto: Literal["auto", "manual"] = "auto" if proxmox else "manual"
-        method = "dhcp" if uplink.address6 == "dhcp" else auto
-        learns = tuple(
-            ("post-up", f"echo {value} | tee /proc/sys/{key}") for key, value in _advertised(uplink)
-        )
-        families.append(Family("inet6", method, learns))
+        families.append(_learning(uplink, proxmox))
     return Stanza(uplink.interface, True, tuple(families))
+
+
+def _learning(uplink: Uplink, proxmox: bool) -> Family:
+    """IPv6 by DHCP, or by the kernel alone (`auto`)."""
+    # PVE's ifupdown2 sets accept_ra to 1 for `auto`, and to 0 elsewhere.
+    learns = [
+        ("post-up", f"echo {value} | tee /proc/sys/{key}") for key, value in _advertised(uplink)
+    ]
+    if uplink.address6 == "dhcp":
+        return Family("inet6", "dhcp", tuple(learns))
+    # A reload would take away what the kernel made, until the router's next word.
+    own = (("address-purge", "no"), *learns)
+    return Family("inet6", "auto" if proxmox else "manual", own)
 
 
 def _addresses(
@@ -158,9 +150,6 @@ def _addresses(
 def _bridge(bridge: Bridge, proxmox: bool) -> Stanza:
     four = [*_further(bridge, 4), *([bridge.address] if bridge.address else [])]
     six = [*_further(bridge, 6), *([bridge.address6] if bridge.address6 else [])]
-    if not proxmox:
-        four.reverse()
-        six.reverse()
     options = (*_addresses(four, bridge.gateway), *_options(bridge, proxmox), *_routes(bridge, 4))
     families = [Family("inet", "static" if four else "manual", options)]
     if six:

@@ -18,6 +18,9 @@ from builder.tree import Entry, File, Tree
 
 KIND = "join"
 
+ENABLED = ("phoenix-names.service", "phoenix-acme.service", "phoenix-acme.timer")
+"""The units that a machine is to enable."""
+
 
 def artifacts(network: Network) -> tuple[Artifact, ...]:
     """One kit a machine."""
@@ -34,7 +37,7 @@ def _files(network: Network, machine: Machine) -> Iterable[Entry]:
     values = {"name": machine.name, "address": machine.address, "fqdn": fqdn}
     yield File("README", emit.template("join/README.j2")(vm=machine.vm or 0, **values))
     if machine.vm is not None:
-        yield File("cloud-init/user-data", _user_data(network, fqdn, overlay))
+        yield File("cloud-init/user-data", _user_data(fqdn, overlay))
         yield File("cloud-init/network-config", _network_config(network, machine))
         yield File("cloud-init/meta-data", emit.yaml_text({"local-hostname": machine.name}))
 
@@ -42,42 +45,31 @@ def _files(network: Network, machine: Machine) -> Iterable[Entry]:
 def _overlay(network: Network, machine: Machine) -> Iterable[File]:
     fqdn = network.fqdn(machine.name)
     own = Certificate(fqdn, (fqdn,), "standalone")
-    yield File("names/hosts", names.hosts(network.names))
-    yield File("bin/phoenix-names", fixed("common/bin/phoenix-names"), 0o755)
+    yield from names.installer(network)
     yield File("bin/phoenix-acme", fixed("acme/bin/phoenix-acme"), 0o755)
     yield File("acme/certificates", acme.orders(network, (own,)))
     yield from units.for_machine(network, own)
-    if network.trust:
-        yield File("trust/root.crt", network.trust.root)
 
 
-def _user_data(network: Network, fqdn: str, overlay: Iterable[File]) -> bytes:
-    config: dict[str, object] = {
+def _user_data(fqdn: str, overlay: Iterable[File]) -> bytes:
+    files = [
+        {
+            "path": _installed(file.path),
+            "permissions": f"{file.mode:04o}",
+            "content": file.data.decode(),
+        }
+        for file in overlay
+    ]
+    config = {
         "fqdn": fqdn,
+        # A fresh image has no lists of packages.
+        "package_update": True,
         "packages": ["lego"],
-        "write_files": [
-            {
-                "path": _installed(file.path),
-                "permissions": f"{file.mode:04o}",
-                "content": file.data.decode(),
-            }
-            for file in overlay
-        ],
-        "runcmd": [
-            ["systemctl", "daemon-reload"],
-            [
-                "systemctl",
-                "enable",
-                "--now",
-                "phoenix-names.service",
-                "phoenix-acme.service",
-                "phoenix-acme.timer",
-            ],
-        ],
+        "write_files": files,
+        "runcmd": [["systemctl", "daemon-reload"], ["systemctl", "enable", "--now", *ENABLED]],
     }
-    if network.trust:
-        config["ca_certs"] = {"trusted": [network.trust.root.decode()]}
-    return b"#cloud-config\n" + emit.yaml_text(config)
+    # JSON, since it is YAML too, and has an escape for the ends of lines.
+    return b"#cloud-config\n" + emit.json_text(config)
 
 
 def _installed(path: str) -> str:

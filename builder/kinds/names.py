@@ -1,9 +1,10 @@
 """Names and trust: each guest resolves what the site names, and trusts the site's root.
 
 In a guest, `bin/phoenix-names` keeps a marked block in /etc/hosts and the root in the trust store,
-from the running generation, at boot and after each flip. For the operator's own resolver the same
-comes as a hosts file and zones; there, a name whose traffic enters from outside stands for the
-address where it enters: a routed host's uplink.
+from the running generation, at boot and after each flip; on plain LXC also /etc/resolv.conf, which
+Proxmox writes itself. For the operator's own resolver the same comes as a hosts file and zones;
+there, a name whose traffic enters from outside stands for the address where it enters: a routed
+host's uplink.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ from builder.tree import Entry, File, Tree
 
 KIND = "names"
 
+Names = tuple[tuple[str, tuple[Address, ...]], ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One address with all of its names, sorted."""
+    """One name of one address."""
 
     address: Address
-    names: tuple[str, ...]
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +49,36 @@ def artifacts(network: Network) -> tuple[Artifact, ...]:
     return (*guests, KitFiles(KIND, "site", Tree.of(_site_files(network))))
 
 
-def hosts(names: Iterable[tuple[str, tuple[Address, ...]]]) -> bytes:
-    """A hosts file: one line an address, sorted by version and number."""
-    by_address: dict[Address, list[str]] = {}
-    for name, addresses in names:
-        for address in addresses:
-            by_address.setdefault(address, []).append(name)
-    ordered = sorted(by_address, key=lambda a: (a.version, int(a)))
-    lines = tuple(Line(a, tuple(sorted(by_address[a]))) for a in ordered)
+def hosts(network: Network, names: Names) -> bytes:
+    """A hosts file of these names, sorted by address.
+
+    One name a line, since some resolvers cut long lines (musl at 512 bytes). An address is called
+    by its first line, so that is its owner's name.
+    """
+    owners = {network.fqdn(end.name) for end in network.ends}
+    lines = [Line(address, name) for name, addresses in names for address in addresses]
+    lines.sort(key=lambda x: (x.address.version, int(x.address), x.name not in owners, x.name))
     return emit.template("common/names/hosts.j2")(lines=lines)
 
 
+def resolv(network: Network) -> bytes:
+    """resolv.conf of a guest."""
+    values = {"domain": network.site.domain, "servers": network.dns}
+    return emit.template("common/names/resolv.conf.j2")(**values)
+
+
 def _guest_files(network: Network) -> Iterable[Entry]:
-    yield File("names/hosts", hosts(network.names))
-    yield File("bin/phoenix-names", fixed("common/bin/phoenix-names"), 0o755)
+    yield from installer(network)
     yield File("system.conf.d/phoenix.conf", fixed("common/system.conf.d/phoenix.conf"))
+    if network.host.platform.kind == "lxc" and network.dns:
+        yield File("names/resolv.conf", resolv(network))
+
+
+def installer(network: Network) -> Iterable[File]:
+    """What `bin/phoenix-names` installs in a guest or a machine, and that script."""
+    yield File("bin/phoenix-names", fixed("common/bin/phoenix-names"), 0o755)
+    yield File("names/hosts", hosts(network, network.names))
+    yield File("names/profile.sh", fixed("common/names/profile.sh"))
     if network.trust:
         yield File("trust/root.crt", network.trust.root)
 
@@ -78,7 +96,7 @@ def entrance(network: Network) -> tuple[Address, ...]:
     return tuple(found)
 
 
-def outside_names(network: Network) -> tuple[tuple[str, tuple[Address, ...]], ...]:
+def outside_names(network: Network) -> Names:
     """All names, for those who ask from outside. A name without a known entrance is left out."""
     exposed = {x.name for x in network.exposed}
     enter = entrance(network)
@@ -87,16 +105,16 @@ def outside_names(network: Network) -> tuple[tuple[str, tuple[Address, ...]], ..
 
 def _site_files(network: Network) -> Iterable[Entry]:
     names = tuple((n, a) for n, a in outside_names(network) if a)
-    yield File("hosts", hosts(names))
+    yield File("hosts", hosts(network, names))
     domain = network.site.domain
-    inside = [n for n in names if n[0].endswith(f".{domain}")]
-    others = [n for n in names if not n[0].endswith(f".{domain}")]
+    inside = tuple(n for n in names if f".{n[0]}".endswith(f".{domain}"))
     yield File(f"{domain}.zone", _zone(domain, inside))
-    for name, addresses in others:
-        yield File(f"{name}.zone", _zone(name, [(name, addresses)]))
+    for name in names:
+        if name not in inside:
+            yield File(f"{name[0]}.zone", _zone(name[0], (name,)))
 
 
-def _zone(origin: str, names: Iterable[tuple[str, tuple[Address, ...]]]) -> bytes:
+def _zone(origin: str, names: Names) -> bytes:
     records = tuple(
         Record(name, "A" if isinstance(address, IPv4Address) else "AAAA", address)
         for name, addresses in names

@@ -31,13 +31,18 @@ def _files(member: Member) -> Iterable[Entry]:
     yield File("slots/daemon", f"{member.daemon}\n".encode())
     for slot in ("a", "b"):
         yield File(f"slots/{slot}.nft", rules(member, slot))
-        ports = " or ".join(f"sport = :{_behind(member, slot)[x.port]}" for x in member.listeners)
-        yield File(f"slots/{slot}.ports", f"{ports}\n".encode())
+        ports = "".join(f"{port}\n" for port in sorted(_behind(member, slot).values()))
+        yield File(f"slots/{slot}.ports", ports.encode())
 
 
 def rules(member: Member, slot: str) -> bytes:
-    """The nftables rules under which `slot` ("a" or "b") is the live one."""
+    """The nftables rules under which `slot` ("a" or "b") is the live one.
+
+    The guard closes all ports that slots may ever have, whatever this generation's are: a program
+    of the guest's own can't have one of them (the check `reserved-port`).
+    """
     return emit.template("common/slots/slot.nft.j2")(
+        slot=slot,
         live=tuple(sorted(_behind(member, slot).items())),
         first=RESERVED_PORTS.start,
         last=RESERVED_PORTS.stop - 1,

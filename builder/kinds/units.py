@@ -1,7 +1,11 @@
 """systemd units of every guest: hardened, ordered, and wanted where they say so themselves.
 
 systemd finds them through a second bind of the guest's folder, and never enables anything: the
-links that `systemctl enable` would make from a unit's [Install] section are made here.
+links that `systemctl enable` would make from a unit's [Install] section are made here. Of a unit
+for slots, both are wanted, and phoenix-slots says by a mark in /run which of them shall run.
+
+Users and groups are numbers, since nothing is written into a guest's /etc/passwd; systemd takes
+them as they are (tried: 252, 257).
 """
 
 from __future__ import annotations
@@ -21,7 +25,13 @@ CERTIFICATES = 6100
 """Group that reads certificates' keys."""
 
 NGINX, TRAEFIK, STEP_CA, LEGO = 6101, 6102, 6103, 6104
-"""Users; numbers, since nothing is written into a guest's /etc/passwd."""
+"""Users."""
+
+SLOTS = ("a", "b")
+# Seconds: how long one order may take (twice the limit of bin/phoenix-acme, which may try twice),
+# and the bounds of the time between two looks.
+_ORDER = {"webroot": 130, "standalone": 130, "dns-01": 610}
+_SOONEST, _LATEST = 10, 1800
 
 _WANTED_BY = re.compile(r"^WantedBy=(\S+)$", re.MULTILINE)
 
@@ -54,8 +64,11 @@ def view(network: Network, member: Member) -> tuple[Unit, ...]:
         found += _traefik(member)
     if member.guest.role == "ca":
         found.append(Unit("ca", "phoenix-step-ca.service", {"user": STEP_CA}))
-    if any(c.files is None for c in member.certificates):
-        found += _acme_units(network, member.certificates)
+    ordered = tuple(c for c in member.certificates if c.files is None)
+    if ordered:
+        found += _acme_units(network, ordered)
+        # What is to be ordered may have changed with the generation.
+        found.append(Unit("acme", "phoenix-acme.path", {}))
     return tuple(found)
 
 
@@ -82,22 +95,26 @@ def _acme_units(network: Network, certificates: tuple[Certificate, ...]) -> Iter
         if c.directory
         for variable, _ in c.directory.environment
     }
-    standalone = any(c.challenge == "standalone" for c in certificates)
     values = {
         "user": LEGO,
         "certificates": CERTIFICATES,
         "credentials": sorted(tokens),
-        "standalone": standalone,
+        "standalone": any(c.challenge == "standalone" for c in certificates),
+        "limit": 60 + sum(_ORDER[c.challenge] for c in certificates),
     }
     yield Unit("acme", "phoenix-acme.service", values)
-    # Eight looks within the time that is left to renew, so that seven may fail.
-    interval = max(30, network.site.ca.renew // 8)
+    # Eight looks within the time that is left to renew, so that seven may fail; a look costs
+    # nothing, and one that a public directory refused is not to wait for hours.
+    interval = min(max(_SOONEST, network.site.ca.renew // 8), _LATEST)
     timer = {"interval": interval, "spread": interval // 4}
     yield Unit("acme", "phoenix-acme.timer", timer)
 
 
 def for_machine(network: Network, certificate: Certificate) -> Iterable[File]:
-    """The units that a machine of the operator's own runs, without links: it enables them."""
+    """The units that a machine of the operator's own runs, without links: it enables them.
+
+    No flips come there: it is the operator who installs a new kit.
+    """
     found = [Unit("common", "phoenix-names.service", {})]
     found += _acme_units(network, (certificate,))
     for unit in found:
@@ -113,4 +130,9 @@ def _files(units: Iterable[Unit]) -> Iterable[Entry]:
         data = _rendered(unit)
         yield File(f"units/{unit.name}", data)
         for target in _WANTED_BY.findall(data.decode()):
-            yield Link(f"units/{target}.wants/{unit.name}", f"../{unit.name}")
+            for name in _instances(unit.name):
+                yield Link(f"units/{target}.wants/{name}", f"../{unit.name}")
+
+
+def _instances(name: str) -> Iterable[str]:
+    return [name.replace("@.", f"@{slot}.") for slot in SLOTS] if "@." in name else [name]

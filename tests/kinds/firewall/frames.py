@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 EVERYBODY = "ff:ff:ff:ff:ff:ff"
 
@@ -18,15 +18,21 @@ def _sum(data: bytes) -> bytes:
     return (~total & 0xFFFF).to_bytes(2, "big")
 
 
-def udp(mac: str, to: str, source: str, destination: str, port: int = 443) -> str:
-    """A UDP datagram over IPv4."""
-    payload = b"spoofed!"
-    length = 8 + len(payload)
-    head = b"\x45\0" + (20 + length).to_bytes(2, "big") + b"\0\x01\0\0\x40\x11"
-    ends = IPv4Address(source).packed + IPv4Address(destination).packed
-    ip = head + _sum(head + b"\0\0" + ends) + ends
-    datagram = (5353).to_bytes(2, "big") + port.to_bytes(2, "big") + length.to_bytes(2, "big")
-    return (_mac(to) + _mac(mac) + b"\x08\0" + ip + datagram + b"\0\0" + payload).hex()
+def tcp(mac: str, to: str, source: str, destination: str, port: int = 443) -> str:
+    """The first packet of a TCP connection."""
+    six = ":" in source
+    ends = b"".join(ip_address(end).packed for end in (source, destination))
+    segment = (40000).to_bytes(2, "big") + port.to_bytes(2, "big") + bytes(8)
+    segment += b"\x50\x02\xff\xff" + bytes(4)
+    length = len(segment).to_bytes(4 if six else 2, "big")
+    pseudo = ends + (length + b"\0\0\0\x06" if six else b"\0\x06" + length)
+    segment = segment[:16] + _sum(pseudo + segment) + segment[18:]
+    if six:
+        packet = b"\x86\xdd\x60\0\0\0" + length[2:] + b"\x06\x40" + ends + segment
+    else:
+        head = b"\x45\0\0\x28\0\x01\0\0\x40\x06"
+        packet = b"\x08\0" + head + _sum(head + b"\0\0" + ends) + ends + segment
+    return (_mac(to) + _mac(mac) + packet).hex()
 
 
 def arp(mac: str, sender_mac: str, sender: str, target: str) -> str:

@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,11 @@ def raw() -> socket.socket:
     return made
 
 
+def send(frame: str) -> None:
+    with raw() as made:
+        made.send(bytes.fromhex(frame))
+
+
 class Run:
     """One run: everything is opened, then what comes is taken until the time is over."""
 
@@ -90,14 +96,14 @@ class Run:
         for place, ports in self.asked["serve"].items():
             for port in ports:
                 for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-                    made = within(place, lambda k=kind, p=port: listener(k, p))
+                    made = within(place, partial(listener, kind, port))
                     self.ready.register(made, selectors.EVENT_READ, ("serve", place))
         for place in self.asked["watch"]:
             self.ready.register(within(place, raw), selectors.EVENT_READ, ("watch", place))
         for place, frame in self.asked["frames"]:
-            within(place, lambda f=frame: raw().send(bytes.fromhex(f)))
+            within(place, partial(send, frame))
         for number, (place, *call) in enumerate(self.asked["calls"]):
-            made = within(place, lambda c=call: caller(*c))
+            made = within(place, partial(caller, *call))
             if made.fileno() >= 0:
                 self.open += 1
                 self.ready.register(made, selectors.EVENT_WRITE, ("call", number))

@@ -27,7 +27,7 @@ _NEEDED = {"enable": "1", "macfilter": "1", "ipfilter": "1", "policy_in": "DROP"
 _LAST_PORT = 65535
 
 
-class Skipped(Exception):
+class SkippedError(Exception):
     """A line that PVE would pass over, or take for something else."""
 
 
@@ -69,20 +69,20 @@ def _matches(rule: Rule, protocol: str, source: str, to: str, port: int) -> bool
 
 
 def read(text: str) -> Guard:
-    """The file's meaning; Skipped where PVE would not read every line as it is meant."""
+    """The file's meaning; SkippedError where PVE would not read every line as it is meant."""
     if not text.endswith("\n") or "\r" in text:
-        raise Skipped("lines don't end as they should")
+        raise SkippedError("lines don't end as they should")
     guard, section = Guard(), ""
     for number, line in enumerate(text.splitlines(), 1):
         if not line:
             continue
         try:
             section = _line(guard, section, line)
-        except (ValueError, Skipped) as error:
-            raise Skipped(f"line {number}: {line!r}: {error}") from error
+        except (ValueError, SkippedError) as error:
+            raise SkippedError(f"line {number}: {line!r}: {error}") from error
     missing = {k: v for k, v in _NEEDED.items() if guard.options.get(k) != v}
     if missing or "ndp" not in guard.options or not guard.sets or not guard.rules:
-        raise Skipped(f"not whole: {missing or guard}")
+        raise SkippedError(f"not whole: {missing or guard}")
     return guard
 
 
@@ -93,12 +93,12 @@ def _line(guard: Guard, section: str, line: str) -> str:
         _option(guard, line)
     elif section.startswith("ipfilter-"):
         if line in guard.sets[section] or str(ip_address(line)) != line:
-            raise Skipped("an address twice, or not in its own form")
+            raise SkippedError("an address twice, or not in its own form")
         guard.sets[section].add(line)
     elif section == "RULES":
         guard.rules.append(_rule(line))
     else:
-        raise Skipped("before any section")
+        raise SkippedError("before any section")
     return section
 
 
@@ -109,7 +109,7 @@ def _section(guard: Guard, line: str) -> str:
         return "RULES"
     found = _SET.fullmatch(line)
     if not found or found.group(1) in guard.sets:
-        raise Skipped("no section that PVE knows, or one for the second time")
+        raise SkippedError("no section that PVE knows, or one for the second time")
     guard.sets[found.group(1)] = set()
     return found.group(1)
 
@@ -117,20 +117,20 @@ def _section(guard: Guard, line: str) -> str:
 def _option(guard: Guard, line: str) -> None:
     found = re.fullmatch(_SWITCHES, line) or re.fullmatch(_POLICIES, line)
     if not found or found.group(1) in guard.options:
-        raise Skipped("no option that PVE knows, or one for the second time")
+        raise SkippedError("no option that PVE knows, or one for the second time")
     guard.options[found.group(1)] = found.group(2)
 
 
 def _rule(line: str) -> Rule:
     found = _RULE.fullmatch(line)
     if not found:
-        raise Skipped("no rule that PVE reads")
+        raise SkippedError("no rule that PVE reads")
     direction, action, source, to, protocol, port, _ = found.groups()
     nets = [None if end is None else ip_network(end) for end in (source, to)]
     if len({net.version for net in nets if net}) > 1:
-        raise Skipped("two families")
+        raise SkippedError("two families")
     if port and not 0 < int(port) <= _LAST_PORT:
-        raise Skipped("no port")
+        raise SkippedError("no port")
     if action.startswith("Ping"):
         protocol = "echo"
     return Rule(direction, action != "DROP", nets[0], nets[1], protocol or "", int(port or 0))

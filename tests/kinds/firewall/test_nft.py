@@ -103,31 +103,31 @@ def test_echo(host: World) -> None:
 
 
 def spoofs(world: World) -> dict[str, tuple[str, str]]:
-    """Name → (place, frame): what no guest may send, nor anyone else in a guest's name."""
+    """What no guest may send, nor anyone else in a guest's name; the flows would let it pass."""
     own, other = mac(world, 111), mac(world, 102)
-    gateway = mac(world, 101)
-    to = ("10.0.0.111", "10.0.0.102", "10.0.0.101")
-    local, mine, theirs = "fe80::1", "fd00::111", "fd00::102"
+    alien, gateway = STRANGER_MAC, mac(world, 101)
+    mine, theirs, to = "10.0.0.111", "10.0.0.102", "10.0.0.101"
+    mine6, theirs6, to6, local, vm = "fd00::111", "fd00::102", "fd00::101", "fe80::1", "10.0.0.201"
     return {
-        "address": ("g111", frames.udp(own, gateway, to[1], to[2])),
-        "mac": ("g111", frames.udp(other, gateway, to[0], to[2])),
-        "both": ("g111", frames.udp(other, gateway, to[1], to[2])),
-        "unknown address": ("g111", frames.udp(own, gateway, "10.0.0.77", to[2])),
-        "arp": ("g111", frames.arp(own, own, to[1], to[2])),
-        "arp mac": ("g111", frames.arp(own, other, to[0], to[2])),
-        "neighbour": ("g111", frames.neighbour(own, mine, theirs)),
-        "neighbour, local": ("g111", frames.neighbour(own, local, theirs)),
+        "address": ("g111", frames.tcp(own, gateway, theirs, to)),
+        "address, IPv6": ("g111", frames.tcp(own, gateway, theirs6, to6)),
+        "mac": ("g111", frames.tcp(other, gateway, mine, to)),
+        "both": ("g111", frames.tcp(other, gateway, theirs, to)),
+        "unknown address": ("g111", frames.tcp(own, gateway, "10.0.0.77", to)),
+        "arp": ("g111", frames.arp(own, own, theirs, to)),
+        "arp's mac": ("g111", frames.arp(own, other, mine, to)),
+        "neighbour": ("g111", frames.neighbour(own, mine6, theirs6)),
+        "neighbour, local": ("g111", frames.neighbour(own, local, theirs6)),
         "router": ("g111", frames.router(own, local, "2001:db8:9::")),
-        "stranger's address": (
-            "stranger",
-            frames.udp(STRANGER_MAC, gateway, to[1], to[2]),
-        ),
-        "stranger's mac": ("stranger", frames.udp(other, gateway, STRANGER, to[2])),
-        "stranger's arp": ("stranger", frames.arp(STRANGER_MAC, STRANGER_MAC, to[1], to[2])),
-        "stranger's neighbour": ("stranger", frames.neighbour(STRANGER_MAC, local, theirs)),
-        "stranger's router": ("stranger", frames.router(STRANGER_MAC, local, "2001:db8:9::")),
-        "without ipv6": ("g103", frames.neighbour(mac(world, 103), local, "fe80::5")),
-        "vm's address": ("stranger", frames.arp(STRANGER_MAC, STRANGER_MAC, "10.0.0.201", to[2])),
+        "without IPv6": ("g103", frames.neighbour(mac(world, 103), local, "fe80::5")),
+        "stranger's address": ("stranger", frames.tcp(alien, gateway, theirs, to)),
+        "stranger's address, IPv6": ("stranger", frames.tcp(alien, gateway, theirs6, to6)),
+        "stranger's mac": ("stranger", frames.tcp(other, gateway, STRANGER, to)),
+        "stranger's arp": ("stranger", frames.arp(alien, alien, theirs, to)),
+        "stranger's neighbour": ("stranger", frames.neighbour(alien, local, theirs6)),
+        "stranger's router": ("stranger", frames.router(alien, local, "2001:db8:9::")),
+        "stranger as the vm": ("stranger", frames.tcp(alien, gateway, vm, to)),
+        "stranger's arp as the vm": ("stranger", frames.arp(alien, alien, vm, to)),
     }
 
 
@@ -136,16 +136,20 @@ def test_nobody_is_somebody_else(host: World) -> None:
 
 
 def test_anybody_would_be_somebody_else() -> None:
-    """Without the rules of ports, and with flows that let all through, each of them comes."""
+    """Without the rules of ports, each of them comes."""
     with World(network(with_ipv6(plain()))) as world:
         opened, _, _ = world.files[RULES].rpartition("table bridge phoenix_guests {")
-        world.load(opened.replace("\t\tdrop\n", "\t\taccept\n"))
+        world.load(opened)
         assert world.arrived(spoofs(world), "g101") == set(spoofs(world))
+        local = world.ask([("g101", "fe80::102", 443)], serve={"g102": [443]})
+        assert local[0].server == "g102"
 
 
 def test_own_frames_pass(host: World) -> None:
     own, gateway = mac(host, 111), "10.0.0.101"
     good = {
+        "tcp": ("g111", frames.tcp(own, mac(host, 101), "10.0.0.111", gateway)),
+        "tcp, IPv6": ("g111", frames.tcp(own, mac(host, 101), "fd00::111", "fd00::101")),
         "arp": ("g111", frames.arp(own, own, "10.0.0.111", gateway)),
         "arp probe": ("g111", frames.arp(own, own, "0.0.0.0", gateway)),
         "neighbour": ("g111", frames.neighbour(own, "fd00::111", "fd00::111")),

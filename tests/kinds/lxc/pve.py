@@ -55,7 +55,7 @@ _GROUPS = {
 }
 
 
-class Skipped(Exception):
+class SkippedError(Exception):
     """A line that PVE would drop or warn of, or that it would write in another place or form."""
 
 
@@ -74,7 +74,7 @@ class Conf:
 
 
 def read(text: str) -> Conf:
-    """The file's meaning; Skipped where it is not in the form that PVE writes itself."""
+    """The file's meaning; SkippedError where it is not in the form that PVE writes itself."""
     comments: list[str] = []
     keys: dict[str, str] = {}
     raw: list[tuple[str, str]] = []
@@ -84,11 +84,11 @@ def read(text: str) -> Conf:
             continue
         key, mark, value = line.partition(": ")
         if not mark or key in keys:
-            raise Skipped(line)
+            raise SkippedError(line)
         if key == "lxc.mount.entry" and re.fullmatch(_ENTRY, value):
             raw.append((key, value))
         elif raw or (keys and key < max(keys)) or not _valid(key, value):
-            raise Skipped(line)
+            raise SkippedError(line)
         else:
             keys[key] = value
     return Conf("\n".join(comments), keys, tuple(raw))
@@ -96,7 +96,7 @@ def read(text: str) -> Conf:
 
 def _comment(line: str, *, early: bool) -> str:
     if not early or re.search(r"[^\x20-\x7e]|:", line[1:]):
-        raise Skipped(line)
+        raise SkippedError(line)
     return unquote(line[1:])
 
 

@@ -165,7 +165,7 @@ def test_what_pve_would_drop_is_found(name: str) -> None:
     good = confs(network())[101]
     assert old in good
     pve.read(good)
-    with pytest.raises(pve.Skipped):
+    with pytest.raises(pve.SkippedError):
         pve.read(good.replace(old, new))
 
 
@@ -282,3 +282,6 @@ def test_no_address_that_was_not_declared() -> None:
         assert has(103) == []
         assert has(111) == ["fd00::111/64"]
         assert len(has(112)) > 1
+        routes = world.space.must(["ip", "-n", "g111", "-6", "route", "show", "default"])
+        assert routes.startswith("default via fd00::1 ")
+        assert "fe80::900" not in routes

@@ -156,6 +156,7 @@ def test_prefixes(reference: Mesh) -> None:
     assert asked("/renders/../x") == ("webui", "/x")
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1")
 def test_unknown_names_get_nothing(reference: Mesh) -> None:
     assert reference.outside("unknown.example.org").status == 404
     with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
@@ -223,6 +224,36 @@ def test_health_takes_a_backend_out_and_back() -> None:
         assert len({said(mesh.ask(WEBUI, INSIDE))["server"] for _ in range(6)}) == 2
 
 
+def test_grpc_over_tls_is_healthy_while_it_answers() -> None:
+    """Asked as a gRPC client asks, since Traefik's own gRPC check knows no TLS."""
+    health = {"interval": "1s", "timeout": "1s"}
+    with one(protocol="grpc", health=health) as mesh:
+        server = backend(mesh, "vllm-1", 8000)
+
+        def state() -> str:
+            found = mesh.api("rawdata")["services"]["s.vllm-1.8000@file"]["serverStatus"]
+            return str(next(iter(found.values())))
+
+        until(lambda: server.heads, mesh.log)
+        head = server.heads[0].lower()
+        assert head.startswith("post /grpc.health.v1.health/check ")
+        assert "\r\ncontent-type: application/grpc\r\n" in head
+        server.healthy = False
+        until(lambda: state() == "DOWN", mesh.log)
+        server.healthy = True
+        until(lambda: state() == "UP", mesh.log)
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "h2c"])
+def test_plain_http2_is_checked_in_http2(protocol: str) -> None:
+    plain = [{"hop": "backend", "reason": "it knows no TLS"}]
+    health = {"interval": "1s", "timeout": "1s"}
+    with one(protocol=protocol, plain=plain, health=health) as mesh:
+        server = backend(mesh, "vllm-1", 8000, pair=None)
+        until(lambda: server.heads, mesh.log)
+        assert server.heads[0].startswith("PRI * HTTP/2.0")
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_dead_backend_costs_no_request(method: str) -> None:
     """Before a health check tells: what was not sent yet goes to the other one."""
@@ -257,7 +288,7 @@ def test_uploads_and_tokens_pass_as_they_come() -> None:
     def script(head: str, stream: socket.socket) -> None:
         read_until(stream, b"first")
         begun.set()
-        read_until(stream, b"second")
+        read_until(stream, b"second\r\n0\r\n\r\n")
         start = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
         stream.sendall(start + b"5\r\ntoken\r\n")
         assert seen.wait(5)

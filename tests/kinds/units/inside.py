@@ -18,6 +18,7 @@ import socket
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
@@ -111,12 +112,12 @@ def _dissolve(group: Path) -> None:
             return
 
 
-def _root(needs: dict[str, object], userns: int) -> str:
+def _root(needs: dict[str, Any], userns: int) -> str:
     """The guest's root file system, mounted."""
     place = "/tmp"
-    root_of, binds = str(needs["root"]), dict(needs["binds"])  # type: ignore[call-overload]
-    sources = {target: os.open(source, os.O_PATH) for source, target in binds.items()}
-    lower = os.open(root_of, os.O_PATH)
+    binds: dict[str, str] = needs["binds"]
+    sources = {target: os.open(source, os.O_PATH) for target, source in binds.items()}
+    lower = os.open(needs["root"], os.O_PATH)
     mount("tmpfs", place, "tmpfs", data="mode=755")
     for name in ("lower", "upper", "work", "root"):
         os.mkdir(f"{place}/{name}")
@@ -168,7 +169,7 @@ def main() -> None:
     """Make the guest, tell its process id, and stay until the other end is closed."""
     control = socket.socket(fileno=int(sys.argv[1]))
     needs = json.loads(control.recv(1 << 20))
-    out = os.open(str(needs["log"]), os.O_WRONLY | os.O_APPEND)
+    out = os.open(needs["log"], os.O_WRONLY | os.O_APPEND)
     os.umask(0o022)
     os.setsid()
     _checked(_LIBC.unshare(0x00020000), "unshare")
