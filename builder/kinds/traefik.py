@@ -123,7 +123,9 @@ def _outside(network: Network, routed: Routed) -> Iterable[Route]:
     for x in exposed:
         path = _segments(x.path)
         strip = path if x.strip else ""
-        yield Route(f"outside.{x.name}{path}", x.name, path, gateway, (), strip)
+        # In a name, what follows "@" is to Traefik the provider that it comes from.
+        name = f"outside.{x.name}{path}".replace("@", "%40")
+        yield Route(name, x.name, path, gateway, (), strip)
 
 
 def _inside(network: Network, routed: Routed) -> Iterable[Route]:

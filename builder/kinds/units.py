@@ -4,8 +4,8 @@ systemd finds them through a second bind of the guest's folder, and never enable
 links that `systemctl enable` would make from a unit's [Install] section are made here. Of a unit
 for slots, both are wanted, and phoenix-slots says by a mark in /run which of them shall run.
 
-Users and groups are numbers, since nothing is written into a guest's /etc/passwd; systemd takes
-them as they are (tried: 252, 257).
+Each daemon has a user of its own, with the same number in every guest. systemd (tried: 252, 257)
+runs nothing under a number without an entry in /etc/passwd, so phoenix-users makes entries.
 """
 
 from __future__ import annotations
@@ -21,11 +21,22 @@ from builder.tree import Entry, File, Link, Tree
 
 KIND = "units"
 
-CERTIFICATES = 6100
-"""Group that reads certificates' keys."""
 
-NGINX, TRAEFIK, STEP_CA, LEGO = 6101, 6102, 6103, 6104
-"""Users."""
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A user with a group of the same name, or a group alone."""
+
+    name: str
+    number: int
+
+
+CERTIFICATES = Account("phoenix-certs", 6100)
+"""The group that reads certificates' keys."""
+
+NGINX = Account("phoenix-nginx", 6101)
+TRAEFIK = Account("phoenix-traefik", 6102)
+STEP_CA = Account("phoenix-step-ca", 6103)
+LEGO = Account("phoenix-lego", 6104)
 
 SLOTS = ("a", "b")
 # Seconds: how long one order may take (twice the limit of bin/phoenix-acme, which may try twice),
@@ -48,7 +59,7 @@ class Unit:
 def artifacts(network: Network) -> tuple[Artifact, ...]:
     """The units of each guest."""
     return tuple(
-        GuestFiles(KIND, member.guest.name, Tree.of(_files(view(network, member))))
+        GuestFiles(KIND, member.guest.name, Tree.of(_files(network, member)))
         for member in network.members
     )
 
@@ -56,6 +67,8 @@ def artifacts(network: Network) -> tuple[Artifact, ...]:
 def view(network: Network, member: Member) -> tuple[Unit, ...]:
     """The units that a guest gets: what all have, its daemon's, the ACME client's."""
     found = [Unit("common", f"phoenix-names.{kind}", {}) for kind in ("service", "path")]
+    if member.programs:
+        found.append(_users())
     if member.daemon:
         found.append(Unit("common", "phoenix-slots.service", {"daemon": member.daemon}))
     if member.daemon == "nginx":
@@ -63,7 +76,7 @@ def view(network: Network, member: Member) -> tuple[Unit, ...]:
     if member.daemon == "traefik":
         found += _traefik(member)
     if member.guest.role == "ca":
-        found.append(Unit("ca", "phoenix-step-ca.service", {"user": STEP_CA}))
+        found.append(Unit("ca", "phoenix-step-ca.service", {"user": STEP_CA.name}))
     ordered = tuple(c for c in member.certificates if c.files is None)
     if ordered:
         found += _acme_units(network, ordered)
@@ -72,16 +85,26 @@ def view(network: Network, member: Member) -> tuple[Unit, ...]:
     return tuple(found)
 
 
+def _users() -> Unit:
+    return Unit("common", "phoenix-users.service", {})
+
+
+def users() -> File:
+    """What phoenix-users makes; all, since a guest's part may change."""
+    values = {"group": CERTIFICATES, "users": (NGINX, TRAEFIK, STEP_CA, LEGO)}
+    return File("users/sysusers.conf", emit.template("common/users/sysusers.conf.j2")(**values))
+
+
 def _nginx(network: Network, member: Member) -> Mapping[str, object]:
     delivered = {c.name for c in member.certificates if c.files}
     names = [f"{name}.{part}" for name in sorted(delivered) for part in ("crt", "key")]
     held = {s.name for s in network.secrets if s.guest == member.guest.name}
     assert held.issuperset(names), names
-    return {"user": NGINX, "certificates": CERTIFICATES, "credentials": names}
+    return {"user": NGINX.name, "certificates": CERTIFICATES.name, "credentials": names}
 
 
 def _traefik(member: Member) -> Iterable[Unit]:
-    values = {"user": TRAEFIK, "certificates": CERTIFICATES}
+    values = {"user": TRAEFIK.name, "certificates": CERTIFICATES.name}
     yield Unit("mesh", "phoenix-traefik@.service", values)
     yield Unit("mesh", "phoenix-traefik-certificate.service", {})
     watched = {"certificate": member.certificates[0].name}
@@ -96,8 +119,8 @@ def _acme_units(network: Network, certificates: tuple[Certificate, ...]) -> Iter
         for variable, _ in c.directory.environment
     }
     values = {
-        "user": LEGO,
-        "certificates": CERTIFICATES,
+        "user": LEGO.name,
+        "certificates": CERTIFICATES.name,
         "credentials": sorted(tokens),
         "standalone": any(c.challenge == "standalone" for c in certificates),
         "limit": 60 + sum(_ORDER[c.challenge] for c in certificates),
@@ -115,7 +138,8 @@ def for_machine(network: Network, certificate: Certificate) -> Iterable[File]:
 
     No flips come there: it is the operator who installs a new kit.
     """
-    found = [Unit("common", "phoenix-names.service", {})]
+    yield users()
+    found = [Unit("common", "phoenix-names.service", {}), _users()]
     found += _acme_units(network, (certificate,))
     for unit in found:
         yield File(f"units/{unit.name}", _rendered(unit))
@@ -125,8 +149,10 @@ def _rendered(unit: Unit) -> bytes:
     return emit.template(f"{unit.role}/units/{unit.name}.j2")(**unit.values)
 
 
-def _files(units: Iterable[Unit]) -> Iterable[Entry]:
-    for unit in units:
+def _files(network: Network, member: Member) -> Iterable[Entry]:
+    if member.programs:
+        yield users()
+    for unit in view(network, member):
         data = _rendered(unit)
         yield File(f"units/{unit.name}", data)
         for target in _WANTED_BY.findall(data.decode()):
