@@ -6,16 +6,16 @@ look the same. So what was not clearly older than the build's beginning, by the 
 system itself, is compared by content as well (git's index has the same problem and remedy).
 
 Standard library only, and little of it: this runs before anything else is imported. The facts are
-one text, compared whole: nothing of them is parsed.
+one text that is made anew and compared whole; nothing of it is parsed.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 READ = ("configs", "schema", "builder", "overlays")
@@ -25,35 +25,96 @@ GRAIN = 2_000_000_000
 """Nanoseconds; coarser than the times of any file system in use (FAT: 2 s)."""
 
 Form = Literal["text", "json"]
+Before = tuple[str, Mapping[str, str]]
+"""Facts of all that a build is about to read, and the content of what of it is young."""
 
-_STAMP = "dist/.stamp"
+_STAMP = ".stamp"
 _FORMAT = b"phoenix-stamp-2"
-
-_Times = tuple[int, int]
-_Facts = dict[str, tuple[str, _Times]]
-
-
-@dataclass(frozen=True, slots=True)
-class Before:
-    """What a build that begins will read: `facts` of the files, and the content of `young` ones."""
-
-    facts: str
-    young: Mapping[str, str]
+_Found = Iterable[tuple[str, os.stat_result]]
 
 
 def answer(root: str, question: Sequence[str], form: Form) -> str | None:
     """What the last build of these hosts said, None where something may have changed since."""
     try:
-        with open(os.path.join(root, _STAMP), "rb") as stream:
-            kind, *sizes = stream.readline().split()
-            if kind != _FORMAT:
-                return None
-            facts, young, text, data = (stream.read(int(size)) for size in sizes)
-        if facts != _bytes(_head(question) + _told(_inputs(root)) + _outputs(root)):
+        facts, young, said = _held(os.path.join(root, "dist", _STAMP), form)
+        if facts != _facts(_read(root)) + _facts(_made(root)) + _asked(question):
             return None
-        if any(_content(root, path) != held for path, held in _pairs(young)):
-            return None
-        said = text if form == "text" else data
-        return said.decode() if len(data) == int(sizes[-1]) else None
     except (OSError, ValueError):
         return None
+    parts = young.split("\0")
+    held = zip(parts[::2], parts[1::2], strict=False)
+    return said if all(_content(root, path) == was for path, was in held) else None
+
+
+def observe(root: str) -> Before:
+    """What a build that begins now will read; to be handed to `keep` at its end.
+
+    Whatever changes after this is seen as a change by the next `answer`, also within one tick of
+    the clock: what is young now is held by content, as it was before the build read it.
+    """
+    # Asked first: what is older than this cannot change without a later time.
+    clock = _clock(root)
+    found = list(_read(root))
+    young = (path for path, at in found if max(at.st_mtime_ns, at.st_ctime_ns) > clock - GRAIN)
+    return _facts(found), {path: _content(root, path) for path in young}
+
+
+def keep(
+    root: str,
+    question: Sequence[str],
+    before: Before,
+    said: Mapping[Form, str],
+    links: Mapping[str, str],
+) -> None:
+    """Stamp a build that began with `before` and ended by saying `said`, in each form.
+
+    `links` are the links in dist/ that it left, with their targets: where another build has set
+    them since, nothing is stamped. Best effort: what has no stamp is built again the next time.
+    """
+    dist = os.path.join(root, "dist")
+    with contextlib.suppress(OSError):
+        facts = before[0] + _facts(_made(root)) + _asked(question)
+        if any(os.readlink(os.path.join(dist, name)) != links[name] for name in links):
+            return
+        young = "\0".join(part for pair in before[1].items() for part in pair)
+        parts = [os.fsencode(part) for part in (facts, young, said["text"], said["json"])]
+        head = b" ".join((_FORMAT, *(b"%d" % len(part) for part in parts)))
+        replace(os.path.join(dist, _STAMP), b"\n".join((head, b"".join(parts))))
+
+
+def replace(path: str, data: bytes) -> None:
+    """Put `data` in the place of a file, whole or not at all; removes what killed ones left."""
+    folder, name = os.path.split(path)
+    for other in os.listdir(folder):
+        # One that is still being written is lost with this, which its writer takes as a failure.
+        if other.startswith(f"{name}."):
+            os.unlink(os.path.join(folder, other))
+    temp = f"{path}.{os.getpid()}"
+    with open(temp, "wb") as stream:
+        stream.write(data)
+    os.replace(temp, path)
+
+
+def _held(stamp: str, form: Form) -> tuple[str, str, str]:
+    """Facts, young contents and answer of a stamp; ValueError where it is not whole."""
+    with open(stamp, "rb") as stream:
+        kind, *sizes = stream.readline().split()
+        facts, young, text, data = (int(size) for size in sizes)
+        if kind != _FORMAT or os.fstat(stream.fileno()).st_size != stream.tell() + facts + young + text + data:
+            raise ValueError("not a whole stamp")
+        held = os.fsdecode(stream.read(facts)), os.fsdecode(stream.read(young))
+        if form == "json":
+            stream.seek(text, os.SEEK_CUR)
+        return *held, os.fsdecode(stream.read(text if form == "text" else data))
+
+
+def _asked(question: Sequence[str]) -> str:
+    """What else an answer depends on: the question, and the interpreter with its packages."""
+    places = [path for path in sys.path if path.endswith("-packages")]
+    return _facts((path, os.stat(path)) for path in places) + f"{sys.version} {list(question)}"
+
+
+def _facts(found: _Found) -> str:
+    lines = [f"{p}\0{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}\n" for p, s in found]
+    lines.sort()
+    return "".join(lines)
