@@ -35,15 +35,21 @@ def build(hosts: Sequence[str], twice: bool, json: bool) -> int:
     """Build releases into dist/; with `twice` build them again under other conditions first."""
     from builder import fresh
 
-    question = sorted(hosts)
-    said = None if twice else fresh.answer(str(ROOT), question)
+    question, form = sorted(set(hosts)), _form(json)
+    said = None if twice else fresh.answer(str(ROOT), question, form)
     if said is None:
-        said = _build(question, twice)
-    _tell_build(cast(dict[str, Any], said), json)
+        said = _build(question, twice)[form]
+    if json:
+        said = _indented(said)
+    print(said)
     return cli.DONE
 
 
-def _build(hosts: Sequence[str], twice: bool) -> dict[str, Any]:
+def _form(json: bool) -> Form:
+    return "json" if json else "text"
+
+
+def _build(hosts: Sequence[str], twice: bool) -> Mapping[Form, str]:
     from builder import build as building
     from builder import fresh, keys
 
@@ -54,56 +60,46 @@ def _build(hosts: Sequence[str], twice: bool) -> dict[str, Any]:
         from builder import again
 
         again.compare(ROOT, built, cli.progress)
-    said = _said(built, twice)
-    if not twice:
-        fresh.keep(str(ROOT), hosts, before, {**said, "unchanged": True})
-    return said
+    else:
+        links = {b.host: str(b.folder.relative_to(ROOT / "dist")) for b in built}
+        unchanged = [dataclasses.replace(b, made=0) for b in built]
+        fresh.keep(str(ROOT), hosts, before, _said(unchanged, twice), links)
+    return _said(built, twice)
 
 
-def _said(built: Sequence[Built], twice: bool) -> dict[str, Any]:
-    return {
-        "twice": twice,
-        "hosts": {
-            b.host: {
-                "release": b.release,
-                "folder": str(b.folder.relative_to(ROOT)),
-                "signed": b.signed,
-                "built": b.made,
-                "artifacts": [
-                    {"name": a.name, "kind": a.kind, "digest": a.digest} for a in b.artifacts
-                ],
-                "plain": [
-                    {"service": p.service, "hop": p.hop, "reason": p.reason} for p in b.plain
-                ],
-                "unready": list(b.unready),
-            }
-            for b in built
-        },
-    }
+def _said(built: Sequence[Built], twice: bool) -> Mapping[Form, str]:
+    """What a build tells, to people and to programs."""
+    import json
+
+    lines = (line for b in built for line in _lines(b, twice))
+    data = {"hosts": {b.host: _data(b) for b in built}}
+    return {"text": "\n".join(lines), "json": json.dumps(data)}
 
 
-def _tell_build(said: Mapping[str, Any], json: bool) -> None:
-    hosts: dict[str, Any] = said["hosts"]
-    if said.get("unchanged"):
-        hosts = {name: {**host, "built": 0} for name, host in hosts.items()}
-    if json:
-        cli.emit({"hosts": hosts})
-        return
-    for name, host in hosts.items():
-        _tell_host(name, host, bool(said.get("twice")))
-
-
-def _tell_host(name: str, host: Mapping[str, Any], twice: bool) -> None:
-    count, new = len(host["artifacts"]), host["built"]
-    made = f"{new} of {count} artifacts new" if new else f"{count} artifacts, none new"
-    notes = [made, "signed" if host["signed"] else "unsigned"]
+def _lines(built: Built, twice: bool) -> Iterator[str]:
+    count = len(built.artifacts)
+    notes = [f"{built.made} of {count} artifacts new" if built.made else f"{count} artifacts, none new"]
+    notes += ["signed" if built.signed else "unsigned"]
     if twice:
         notes.append("built twice, the same bytes")
-    print(f"{name}  {host['release'][:12]}  {host['folder']}  ({', '.join(notes)})")
-    for plain in host["plain"]:
-        print(f"  plain text: {plain['service']}, hop {plain['hop']}: {plain['reason']}")
-    for reason in host["unready"]:
-        print(f"  not to be deployed: {reason}")
+    folder = built.folder.relative_to(ROOT)
+    yield f"{built.host}  {built.release[:12]}  {folder}  ({', '.join(notes)})"
+    for plain in built.plain:
+        yield f"  plain text: {plain.service}, hop {plain.hop}: {plain.reason}"
+    for reason in built.unready:
+        yield f"  not to be deployed: {reason}"
+
+
+def _data(built: Built) -> Mapping[str, object]:
+    return {
+        "release": built.release,
+        "folder": str(built.folder.relative_to(ROOT)),
+        "signed": built.signed,
+        "built": built.made,
+        "artifacts": [{"name": a.name, "kind": a.kind, "digest": a.digest} for a in built.artifacts],
+        "plain": [{"service": p.service, "hop": p.hop, "reason": p.reason} for p in built.plain],
+        "unready": list(built.unready),
+    }
 
 
 def diff(a: str, b: str, text: bool, json: bool) -> int:

@@ -11,14 +11,17 @@ from typing import Literal
 
 from builder.network import CA_PORT, PLAIN_MESH_PORT, Network, Routed
 
-ANY, OUTSIDE, DNS = "any", "outside", "dns"
-"""Ends that are no member: everyone; what is in no network of the host's bridges; the declared
-DNS servers."""
+ANY, OUTSIDE, DNS = "(any)", "(outside)", "(dns)"
+"""Ends that are no member, and that no name can be: everyone; what is in no network of the host's
+bridges; the declared DNS servers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Packets that may begin a connection. An end is a guest, a machine, or one of the above."""
+    """Packets that may begin a connection.
+
+    An end is a guest, a machine, a literal address of a backend, or one of the above.
+    """
 
     source: str
     destination: str
@@ -44,11 +47,10 @@ def _from_outside(network: Network) -> Iterator[Flow]:
 
 
 def _between_services(network: Network) -> Iterator[Flow]:
-    mesh, known = network.mesh.guest.name, {end.name for end in network.ends}
+    mesh = network.mesh.guest.name
     for routed in network.services:
         for backend in routed.backends:
-            if backend.name in known:
-                yield Flow(mesh, backend.name, "tcp", backend.port, "mesh to services")
+            yield Flow(mesh, backend.name, "tcp", backend.port, "mesh to services")
         port = PLAIN_MESH_PORT if routed.service.is_plain("mesh") else 443
         for caller in callers(network, routed):
             yield Flow(caller, mesh, "tcp", port, "calls through the mesh")

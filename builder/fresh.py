@@ -15,7 +15,7 @@ import contextlib
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 READ = ("configs", "schema", "builder", "overlays")
@@ -37,7 +37,8 @@ def answer(root: str, question: Sequence[str], form: Form) -> str | None:
     """What the last build of these hosts said, None where something may have changed since."""
     try:
         facts, young, said = _held(os.path.join(root, "dist", _STAMP), form)
-        if facts != _facts(_read(root)) + _facts(_made(root)) + _asked(question):
+        now = _facts(_read(root)) + _facts(_around()) + _facts(_made(root)) + _asked(question)
+        if facts != now:
             return None
     except (OSError, ValueError):
         return None
@@ -55,8 +56,8 @@ def observe(root: str) -> Before:
     # Asked first: what is older than this cannot change without a later time.
     clock = _clock(root)
     found = list(_read(root))
-    young = (path for path, at in found if max(at.st_mtime_ns, at.st_ctime_ns) > clock - GRAIN)
-    return _facts(found), {path: _content(root, path) for path in young}
+    young = (path for path, at in found if _young(at, clock))
+    return _facts(found) + _facts(_around()), {path: _content(root, path) for path in young}
 
 
 def keep(
@@ -82,6 +83,11 @@ def keep(
         replace(os.path.join(dist, _STAMP), b"\n".join((head, b"".join(parts))))
 
 
+def _young(at: os.stat_result, clock: int) -> bool:
+    newest = max(at.st_mtime_ns, at.st_ctime_ns)
+    return stat.S_ISREG(at.st_mode) and newest > clock - GRAIN
+
+
 def replace(path: str, data: bytes) -> None:
     """Put `data` in the place of a file, whole or not at all; removes what killed ones left."""
     folder, name = os.path.split(path)
@@ -99,22 +105,105 @@ def _held(stamp: str, form: Form) -> tuple[str, str, str]:
     """Facts, young contents and answer of a stamp; ValueError where it is not whole."""
     with open(stamp, "rb") as stream:
         kind, *sizes = stream.readline().split()
-        facts, young, text, data = (int(size) for size in sizes)
-        if kind != _FORMAT or os.fstat(stream.fileno()).st_size != stream.tell() + facts + young + text + data:
-            raise ValueError("not a whole stamp")
-        held = os.fsdecode(stream.read(facts)), os.fsdecode(stream.read(young))
+        facts, young, text, data = map(int, sizes)
+        end = stream.tell() + facts + young + text + data
+        if kind != _FORMAT or os.fstat(stream.fileno()).st_size != end:
+            raise ValueError("not a whole stamp of this format")
+        first = os.fsdecode(stream.read(facts)), os.fsdecode(stream.read(young))
         if form == "json":
             stream.seek(text, os.SEEK_CUR)
-        return *held, os.fsdecode(stream.read(text if form == "text" else data))
+        return *first, os.fsdecode(stream.read(text if form == "text" else data))
 
 
 def _asked(question: Sequence[str]) -> str:
-    """What else an answer depends on: the question, and the interpreter with its packages."""
-    places = [path for path in sys.path if path.endswith("-packages")]
-    return _facts((path, os.stat(path)) for path in places) + f"{sys.version} {list(question)}"
+    key = os.environ.get("PHOENIX_SIGNING_KEY", "")
+    return "\0".join((sys.version, key, *question))
 
 
 def _facts(found: _Found) -> str:
     lines = [f"{p}\0{s.st_size} {s.st_mtime_ns} {s.st_ctime_ns} {s.st_ino}\n" for p, s in found]
     lines.sort()
     return "".join(lines)
+
+
+def _read(root: str) -> _Found:
+    """Each file below the root that a build reads. Of a link, it and what it leads to."""
+    followed: set[tuple[int, int]] = set()
+    for folder in READ:
+        yield from _walk(root, folder, followed)
+
+
+def _around() -> _Found:
+    """What a build depends on elsewhere: the signing key, and the folders of Python's packages,
+    which each installation changes."""
+    for path in (*_keys(), *(path for path in sys.path if path.endswith("-packages"))):
+        if os.path.exists(path):
+            yield path, os.stat(path)
+
+
+def _walk(root: str, folder: str, followed: set[tuple[int, int]]) -> _Found:
+    try:
+        entries = list(os.scandir(os.path.join(root, folder)))
+    except FileNotFoundError:
+        # The build says what is missing.
+        return
+    for entry in entries:
+        path = f"{folder}/{entry.name}"
+        if entry.is_symlink():
+            yield f"{path}\0link", entry.stat(follow_symlinks=False)
+            if not os.path.exists(entry.path):
+                continue
+            place = entry.stat().st_dev, entry.stat().st_ino
+            if entry.is_dir() and place in followed:
+                continue
+            followed.add(place)
+        if not entry.is_dir():
+            if not entry.name.endswith(".pyc"):
+                yield path, entry.stat()
+        elif entry.name != "__pycache__":
+            yield from _walk(root, path, followed)
+
+
+def _keys() -> tuple[str, str]:
+    """Where a signing key is looked for: as `keys` does it."""
+    home = os.environ.get("XDG_CONFIG_HOME", "")
+    home = home if os.path.isabs(home) else os.path.expanduser("~/.config")
+    named = os.environ.get("PHOENIX_SIGNING_KEY")
+    path = os.path.expanduser(named) if named else os.path.join(home, "phoenix", "signing_key")
+    return path, f"{path}.pub"
+
+
+def _made(root: str) -> _Found:
+    """What a build leaves: the store's folder, each host's link with its release's folder."""
+    dist = os.path.join(root, "dist")
+    yield "dist/store", os.stat(os.path.join(dist, "store"))
+    with os.scandir(dist) as entries:
+        for entry in entries:
+            if entry.is_symlink():
+                yield f"dist/{entry.name}\0link", entry.stat(follow_symlinks=False)
+                yield f"dist/{entry.name}", entry.stat()
+                manifest = f"{entry.path}/manifest.json"
+                yield f"dist/{entry.name}/manifest.json", os.lstat(manifest)
+
+
+def _clock(root: str) -> int:
+    """The time by the clock of the file system, whose ticks may be coarser than ours."""
+    probe = os.path.join(root, "dist", f"{_STAMP}.{os.getpid()}")
+    try:
+        with open(probe, "wb") as stream:
+            now = os.fstat(stream.fileno()).st_mtime_ns
+        os.unlink(probe)
+    except OSError:
+        # Everything is young then; that dist/ takes no file, the build says.
+        return 0
+    return now
+
+
+def _content(root: str, path: str) -> str:
+    import hashlib
+
+    try:
+        with open(os.path.join(root, path), "rb") as stream:
+            return hashlib.sha256(stream.read()).hexdigest()
+    except OSError:
+        return ""

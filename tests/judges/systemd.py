@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from builder.tree import File, Link, Tree
-from tests.judges.guest import CURRENT, Guest
+from tests.judges.guest import CURRENT, GENERATION, STATE, Guest
 from tests.judges.namespace import Entry, Space
 from tests.judges.refusal import Refused
 
@@ -99,7 +99,9 @@ def _units(files: Guest) -> Iterator[str]:
 
 def _enter(space: Space, files: Guest) -> None:
     files.enter(space, "nginx")
-    space.write([Entry(_FOLDER, f"{CURRENT}/units")])
+    # systemd-analyze verifies a template as its instance "i".
+    slots = [Entry(f"{STATE}/slots/{daemon}/i", GENERATION) for daemon in ("nginx", "traefik")]
+    space.write([Entry(_FOLDER, f"{CURRENT}/units"), *slots])
 
 
 def _named(files: Guest) -> set[str]:

@@ -1,0 +1,106 @@
+"""Several running guests on one bridge: the reference network in small, with a client beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from builder.network import Network
+from tests.judges import pki
+from tests.kinds.units import machine
+from tests.kinds.units.machine import Machine
+
+PASSWORD = b"of the intermediate\n"
+CLIENT = Path(__file__).with_name("client.py")
+
+
+class Lab:
+    """Running guests by name; the bridge's own address is the host's, from which clients come."""
+
+    def __init__(self, net: Network, holder: int) -> None:
+        self.net, self.holder = net, holder
+        self.guests: dict[str, Machine] = {}
+
+    def attach(self, name: str, found: Machine) -> None:
+        """Give a booted guest its interface: it is there later than in a real guest's boot."""
+        address = self.net.member(name).guest.address
+        end = f"v{int(address) % 65536}"
+        self.ip(f"link add {end} type veth peer name eth0 netns {found.first}")
+        self.ip(f"link set {end} master br0 up")
+        found.must("ip", "address", "add", f"{address}/24", "dev", "eth0")
+        found.must("ip", "link", "set", "eth0", "up")
+        found.must("ip", "route", "add", "default", "via", str(self.host))
+        self.guests[name] = found
+
+    @property
+    def host(self) -> object:
+        bridge = self.net.bridge(self.net.gateway.guest.interfaces[0].bridge)
+        assert bridge.address
+        return bridge.address.ip
+
+    def ip(self, command: str) -> None:
+        enter = ["nsenter", "--target", str(self.holder), "--net"]
+        subprocess.run([*enter, "ip", *command.split()], check=True)
+
+    def client(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start client.py at the host's end of the bridge."""
+        enter = ["nsenter", "--target", str(self.holder), "--net"]
+        return subprocess.Popen(
+            [*enter, sys.executable, str(CLIENT), *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def ask(self, guest: str, name: str, path: str = "/", port: int = 443) -> str:
+        """What a client gets: status and body, or how it failed; TLS by the site's root."""
+        address = str(self.net.member(guest).guest.address)
+        with self.root() as root:
+            done = self.client("once", address, str(port), name, path, root)
+            return done.communicate(timeout=30)[0]
+
+    @contextlib.contextmanager
+    def root(self) -> Iterator[str]:
+        """The path of the site's root certificate."""
+        import tempfile
+
+        with tempfile.NamedTemporaryFile(suffix=".crt") as stream:
+            stream.write(pki.authority().root)
+            stream.flush()
+            yield stream.name
+
+
+def ca_secrets() -> dict[str, bytes]:
+    """The CA guest's secrets, for the judges' authority."""
+    key = pki.authority().intermediate_key(PASSWORD.strip())
+    return {"intermediate.key": key, "intermediate.password": PASSWORD}
+
+
+@contextlib.contextmanager
+def running(net: Network, names: tuple[str, ...]) -> Iterator[Lab]:
+    """These guests of a network, booted one beside the other, the CA first."""
+    with contextlib.ExitStack() as stack:
+        command = ["unshare", "--net", "sleep", "infinity"]
+        holder = subprocess.Popen(command)
+        stack.callback(holder.wait)
+        stack.callback(holder.kill)
+        _await_namespace(holder.pid)
+        lab = Lab(net, holder.pid)
+        lab.ip("link add br0 type bridge")
+        lab.ip(f"address add {lab.host}/24 dev br0")
+        lab.ip("link set br0 up")
+        lab.ip("link set lo up")
+        for name in names:
+            member = net.member(name)
+            secrets = ca_secrets() if member.guest.role == "ca" else {}
+            files = machine.tree(net, name)
+            booting = machine.booted(files, member.programs, secrets=secrets)
+            lab.attach(name, stack.enter_context(booting))
+        yield lab
+
+
+def _await_namespace(process: int) -> None:
+    own = Path("/proc/self/ns/net").readlink()
+    while Path(f"/proc/{process}/ns/net").readlink() == own:
+        pass
