@@ -67,7 +67,8 @@ def build(
             transaction.release(host.name, planned.manifest)
     memo.write(remembered, planner.known)
     progress("")
-    return tuple(_built(transaction, planner.known[host.name]) for host in config.hosts)
+    new = {name.partition("-")[0] for name in transaction.made}
+    return tuple(_built(transaction, planner.known[host.name], new) for host in config.hosts)
 
 
 class _Planner:
@@ -142,9 +143,8 @@ def _indexed(entry: Mapping[str, str | int]) -> Indexed:
     return Indexed(path, mode, size, str(entry["digest"]), offset)
 
 
-def _built(transaction: Transaction, known: memo.Known) -> Built:
+def _built(transaction: Transaction, known: memo.Known, new: Container[str]) -> Built:
     kept, planned = transaction.kept[known.planned.host], known.planned
-    new = {name.partition("-")[0] for name in transaction.made}
     return Built(
         host=planned.host,
         release=kept.id,

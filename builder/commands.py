@@ -5,15 +5,17 @@ Imports stay inside of the functions: a command pays only for what it uses.
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING
 
 from builder import cli
 
 if TYPE_CHECKING:
     from builder.build import Built
+    from builder.fresh import Form
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -35,21 +37,25 @@ def build(hosts: Sequence[str], twice: bool, json: bool) -> int:
     """Build releases into dist/; with `twice` build them again under other conditions first."""
     from builder import fresh
 
-    question, form = sorted(set(hosts)), _form(json)
-    said = None if twice else fresh.answer(str(ROOT), question, form)
+    question = sorted(set(hosts))
+    said = None if twice else fresh.answer(str(ROOT), question, "json" if json else "text")
     if said is None:
-        said = _build(question, twice)[form]
+        built = _build(question, twice)
+        said = _data(built) if json else _text(built, twice)
     if json:
-        said = _indented(said)
-    print(said)
+        _emit(said)
+    else:
+        print(said)
     return cli.DONE
 
 
-def _form(json: bool) -> Form:
-    return "json" if json else "text"
+def _emit(data: str) -> None:
+    import json
+
+    cli.emit(json.loads(data))
 
 
-def _build(hosts: Sequence[str], twice: bool) -> Mapping[Form, str]:
+def _build(hosts: Sequence[str], twice: bool) -> Sequence[Built]:
     from builder import build as building
     from builder import fresh, keys
 
@@ -60,26 +66,24 @@ def _build(hosts: Sequence[str], twice: bool) -> Mapping[Form, str]:
         from builder import again
 
         again.compare(ROOT, built, cli.progress)
-    else:
-        links = {b.host: str(b.folder.relative_to(ROOT / "dist")) for b in built}
-        unchanged = [dataclasses.replace(b, made=0) for b in built]
-        fresh.keep(str(ROOT), hosts, before, _said(unchanged, twice), links)
-    return _said(built, twice)
+        return built
+    unchanged = [dataclasses.replace(b, made=0) for b in built]
+    said: Mapping[Form, str] = {"text": _text(unchanged, False), "json": _data(unchanged)}
+    links = {b.host: str(b.folder.relative_to(ROOT / "dist")) for b in built}
+    fresh.keep(str(ROOT), hosts, before, said, links)
+    return built
 
 
-def _said(built: Sequence[Built], twice: bool) -> Mapping[Form, str]:
-    """What a build tells, to people and to programs."""
-    import json
-
-    lines = (line for b in built for line in _lines(b, twice))
-    data = {"hosts": {b.host: _data(b) for b in built}}
-    return {"text": "\n".join(lines), "json": json.dumps(data)}
+def _text(built: Sequence[Built], twice: bool) -> str:
+    return "\n".join(line for one in built for line in _lines(one, twice))
 
 
 def _lines(built: Built, twice: bool) -> Iterator[str]:
     count = len(built.artifacts)
-    notes = [f"{built.made} of {count} artifacts new" if built.made else f"{count} artifacts, none new"]
-    notes += ["signed" if built.signed else "unsigned"]
+    made = (
+        f"{built.made} of {count} artifacts new" if built.made else f"{count} artifacts, none new"
+    )
+    notes = [made, "signed" if built.signed else "unsigned"]
     if twice:
         notes.append("built twice, the same bytes")
     folder = built.folder.relative_to(ROOT)
@@ -90,16 +94,25 @@ def _lines(built: Built, twice: bool) -> Iterator[str]:
         yield f"  not to be deployed: {reason}"
 
 
-def _data(built: Built) -> Mapping[str, object]:
-    return {
-        "release": built.release,
-        "folder": str(built.folder.relative_to(ROOT)),
-        "signed": built.signed,
-        "built": built.made,
-        "artifacts": [{"name": a.name, "kind": a.kind, "digest": a.digest} for a in built.artifacts],
-        "plain": [{"service": p.service, "hop": p.hop, "reason": p.reason} for p in built.plain],
-        "unready": list(built.unready),
+def _data(built: Sequence[Built]) -> str:
+    """What a program reads of a build: one JSON object."""
+    import json
+
+    hosts = {
+        b.host: {
+            "release": b.release,
+            "folder": str(b.folder.relative_to(ROOT)),
+            "signed": b.signed,
+            "built": b.made,
+            "artifacts": [
+                {"name": a.name, "kind": a.kind, "digest": a.digest} for a in b.artifacts
+            ],
+            "plain": [{"service": p.service, "hop": p.hop, "reason": p.reason} for p in b.plain],
+            "unready": list(b.unready),
+        }
+        for b in built
     }
+    return json.dumps({"hosts": hosts})
 
 
 def diff(a: str, b: str, text: bool, json: bool) -> int:

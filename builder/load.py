@@ -80,8 +80,7 @@ def _read(root: Path) -> _Documents:
     data: dict[str, dict[str, Data]] = {}
     problems: list[Problem] = []
     for document, path in _files(root / "configs").items():
-        # A file's name may be no text.
-        shown = str(path.relative_to(root)).encode("utf-8", "backslashreplace").decode()
+        shown = str(path.relative_to(root))
         texts[document] = (shown, _bytes(path, shown))
         try:
             data[document] = read(*texts[document])
@@ -111,6 +110,8 @@ def _files(configs: Path) -> dict[str, Path]:
     files = {"site": configs / "site.yaml"}
     # Editors leave hidden files behind.
     for path in sorted((configs / "hosts").glob("[!.]*.yaml")):
+        if not path.name.isprintable():
+            raise UserError(f"configs/hosts/{path.name!a} can't be a host's file", "rename it")
         files[f"hosts/{path.stem}"] = path
     if len(files) == 1:
         raise UserError("no host is described", "describe one in configs/hosts/NAME.yaml")

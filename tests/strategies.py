@@ -161,7 +161,7 @@ def _guests(draw: Draw, kind: str, bridge: Data, six: bool, mode: str) -> Data:
         _maybe(draw, guest, "bridge", st.just("vmbr0"))
         _maybe(draw, guest, "mac", st.just(f"52:54:00:00:01:{10 + i:02x}"))
         if bridge.get("vlan_aware"):
-            _maybe(draw, guest, "vlan", st.integers(2, 99), 6)
+            _maybe(draw, guest, "vlan", st.integers(2, 99), 3)
         if mode == "bridged":
             _maybe(draw, guest, "gateway", st.sampled_from(["host", "lan"]), 2)
         guest |= draw(_settings(kind))

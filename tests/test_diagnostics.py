@@ -86,8 +86,8 @@ def emitted(source: str) -> set[str]:
                 found += node.args
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).endswith("code"):
             found.append(node.value)
-        elif isinstance(node, ast.Return) and isinstance(node.value, ast.Tuple):
-            found.append(node.value)
+        elif isinstance(node, ast.Return) and node.value is not None:
+            found += [node.value] if isinstance(node.value, ast.Tuple) else []
     return {text for node in found for text in texts(node) if text in CODES or has_shape(text)}
 
 

@@ -45,10 +45,11 @@ def _ordered(member: Member) -> tuple[Certificate, ...]:
 def _files(network: Network, member: Member) -> Iterable[Entry]:
     yield File("acme/certificates", orders(network, _ordered(member)))
     yield File("bin/phoenix-acme", fixed("acme/bin/phoenix-acme"), 0o755)
-    for certificate in _ordered(member):
-        directory = certificate.directory
-        if directory and directory.root:
-            yield File(f"acme/{directory.name}.crt", directory.root.encode())
+    # Several certificates may be from one directory.
+    roots = {c.directory.name: c.directory.root for c in _ordered(member) if c.directory}
+    for name, root in roots.items():
+        if root:
+            yield File(f"acme/{name}.crt", root.encode())
 
 
 def _line(network: Network, certificate: Certificate) -> str:

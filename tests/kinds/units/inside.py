@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 32, 4096, 16384, 1 << 18
+_MS_RDONLY, _MS_REMOUNT, _MS_BIND, _MS_REC = 1, 32, 4096, 16384
+_MS_PRIVATE, _MS_SHARED = 1 << 18, 1 << 20
 _NEWUSER, _NEWCGROUP = 0x10000000, 0x02000000
 # NS PID NET UTS IPC CGROUP
 _OTHERS = 0x00020000 | 0x20000000 | 0x40000000 | 0x04000000 | 0x08000000 | _NEWCGROUP
@@ -157,6 +158,8 @@ def _become(root: str, out: int) -> None:
     _checked(_LIBC.syscall(155, b".", b"."), "pivot_root")
     _checked(_LIBC.umount2(b".", 2), "umount")
     os.chdir("/")
+    # As LXC does since 5.0.2; without it, systemd's credentials are not seen by who should.
+    mount("none", "/", flags=_MS_REC | _MS_SHARED)
     for number in (0, 1, 2):
         os.dup2(out if number else os.open("/dev/null", os.O_RDONLY), number)
     _LIBC.sethostname(b"guest", 5)

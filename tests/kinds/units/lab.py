@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from builder.network import Network
@@ -25,15 +27,18 @@ class Lab:
         self.guests: dict[str, Machine] = {}
 
     def attach(self, name: str, found: Machine) -> None:
-        """Give a booted guest its interface: it is there later than in a real guest's boot."""
+        """Give a guest that begins to boot its interface."""
         address = self.net.member(name).guest.address
         end = f"v{int(address) % 65536}"
         self.ip(f"link add {end} type veth peer name eth0 netns {found.first}")
         self.ip(f"link set {end} master br0 up")
-        found.must("ip", "address", "add", f"{address}/24", "dev", "eth0")
-        found.must("ip", "link", "set", "eth0", "up")
-        found.must("ip", "route", "add", "default", "via", str(self.host))
-        self.guests[name] = found
+        for command in (
+            "link set lo up",
+            f"address add {address}/24 dev eth0",
+            "link set eth0 up",
+            f"route add default via {self.host}",
+        ):
+            _ip(found.first, command)
 
     @property
     def host(self) -> object:
@@ -42,8 +47,7 @@ class Lab:
         return bridge.address.ip
 
     def ip(self, command: str) -> None:
-        enter = ["nsenter", "--target", str(self.holder), "--net"]
-        subprocess.run([*enter, "ip", *command.split()], check=True)
+        _ip(self.holder, command)
 
     def client(self, *arguments: str) -> subprocess.Popen[str]:
         """Start client.py at the host's end of the bridge."""
@@ -63,8 +67,6 @@ class Lab:
     @contextlib.contextmanager
     def root(self) -> Iterator[str]:
         """The path of the site's root certificate."""
-        import tempfile
-
         with tempfile.NamedTemporaryFile(suffix=".crt") as stream:
             stream.write(pki.authority().root)
             stream.flush()
@@ -95,9 +97,16 @@ def running(net: Network, names: tuple[str, ...]) -> Iterator[Lab]:
             member = net.member(name)
             secrets = ca_secrets() if member.guest.role == "ca" else {}
             files = machine.tree(net, name)
-            booting = machine.booted(files, member.programs, secrets=secrets)
-            lab.attach(name, stack.enter_context(booting))
+            booting = machine.booted(
+                files, member.programs, secrets=secrets, begun=partial(lab.attach, name)
+            )
+            lab.guests[name] = stack.enter_context(booting)
         yield lab
+
+
+def _ip(process: int, command: str) -> None:
+    enter = ["nsenter", "--target", str(process), "--net"]
+    subprocess.run([*enter, "ip", *command.split()], check=True)
 
 
 def _await_namespace(process: int) -> None:

@@ -140,14 +140,16 @@ def prepared(files: Tree, used: Iterable[str] = ()) -> Iterator[Machine]:
 
 @contextlib.contextmanager
 def running(
-    machine: Machine, suite: str = "bookworm", more: Mapping[str, Path] | None = None
+    machine: Machine, suite: str = "bookworm", begun: Callable[[Machine], None] | None = None
 ) -> Iterator[Machine]:
-    """Boot a prepared guest; it ends with the block. A second boot has a new root file system."""
+    """Boot a prepared guest; it ends with the block. `begun` is called as soon as it has a network.
+
+    A second boot has a new root file system.
+    """
     binds = {
         "/opt/phoenix": machine.folder / "guest",
         "/usr/local/lib/systemd": machine.folder / "guest",
         "/opt/phoenix-secrets": machine.folder / "secrets",
-        **(more or {}),
     }
     (machine.folder / "console").touch()
     needs = {
@@ -167,6 +169,8 @@ def running(
         if not answer:
             raise Broken("the guest did not begin")
         machine.first = json.loads(answer)["first"]
+        if begun:
+            begun(machine)
         _await(machine)
         yield machine
     finally:
@@ -193,11 +197,12 @@ def booted(
     *,
     suite: str = "bookworm",
     secrets: Mapping[str, bytes] | None = None,
+    begun: Callable[[Machine], None] | None = None,
 ) -> Iterator[Machine]:
     """A guest that runs these files with these pinned programs."""
     with prepared(files, used) as machine:
         machine.secrets(secrets or {})
-        with running(machine, suite):
+        with running(machine, suite, begun):
             yield machine
 
 
