@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from builder import emit, manifest
 from builder.describe import describe
@@ -67,12 +68,17 @@ class _Objects:
         return made
 
     def layer(self, name: str, tree: Tree) -> Layer:
-        out = io.BytesIO()
-        packed = pack(tree, out)
-        index = manifest.dump_index(manifest.LayerIndex(packed.index))
-        return Layer(
-            name, self.add(f"{name}.tar", out.getvalue()), self.add(f"{name}.index.json", index)
-        )
+        tar, index = _packed(tree)
+        return Layer(name, self.add(f"{name}.tar", tar), self.add(f"{name}.index.json", index))
+
+
+# Guests are alike in much of what they get, also across hosts.
+@lru_cache(maxsize=64)
+def _packed(tree: Tree) -> tuple[bytes, bytes]:
+    """The tar of a layer, and its index."""
+    out = io.BytesIO()
+    packed = pack(tree, out)
+    return out.getvalue(), manifest.dump_index(manifest.LayerIndex(packed.index))
 
 
 def plan(network: Network, programs: Mapping[str, Program]) -> Plan:

@@ -176,7 +176,11 @@ def unusable(_: Site, host: Host) -> Iterator[Finding]:
     every = [(own.ip, place) for own, place, _ in own_addresses(host)]
     every += [(address, place) for address, place, _ in end_addresses(host)]
     every += [(address, host_place(host) / "dns" / i) for i, address in enumerate(host.dns)]
-    every += [(a, place) for a, place, _ in gateways(host) if not link_local6(a)]
+    routers = [(address, place) for address, place, _ in gateways(host)]
+    for bridge in host.bridges:
+        at = bridge_place(host, bridge) / "routes"
+        routers += [(route.via, at / i / "via") for i, route in enumerate(bridge.routes)]
+    every += [one for one in routers if not _link_local6(one[0])]
     yield from _unusable(every)
 
 
@@ -198,7 +202,7 @@ def _unusable(every: Iterable[tuple[Address, Place]]) -> Iterator[Finding]:
             yield Finding(place, f"{address} is {why}", "address-special")
 
 
-def link_local6(address: Address) -> bool:
+def _link_local6(address: Address) -> bool:
     """Whether an address is one of IPv6 that is good on one link only, such as fe80::1."""
     return address.version == 6 and address.is_link_local
 
@@ -218,11 +222,8 @@ def address_in_network(_: Site, host: Host) -> Iterator[Finding]:
         yield from reserved(own.network, own.ip, place)
 
 
-def _both(
-    bridge: Bridge, four: Address | None, six: Address | None, place: Place
-) -> Iterator[Finding]:
-    if four is not None:
-        yield from inside(bridge, four, place / "address")
+def _both(bridge: Bridge, four: Address, six: Address | None, place: Place) -> Iterator[Finding]:
+    yield from inside(bridge, four, place / "address")
     if six is not None:
         yield from inside(bridge, six, place / "address6")
 
@@ -234,7 +235,7 @@ def inside(bridge: Bridge, address: Address, place: Place) -> Iterator[Finding]:
     if home is not None:
         yield from reserved(home, address, place)
     elif special(address):
-        return  # told as that
+        return  # told as that, or IPv6's way to name a router
     elif nets:
         where = " and ".join(map(str, nets))
         message = f"{address} is outside of {where}, the network of bridge '{bridge.name}'"
@@ -261,8 +262,7 @@ def gateway_in_network(_: Site, host: Host) -> Iterator[Finding]:
     for bridge in host.bridges:
         place = bridge_place(host, bridge)
         for gateway, at, _whose in _gateways(bridge.gateway, bridge.gateway6, place, ""):
-            if not link_local6(gateway):
-                yield from inside(bridge, gateway, at)
+            yield from inside(bridge, gateway, at)
         if uplink := bridge.uplink:
             yield from _uplink_gateways(uplink, place / "uplink")
 
@@ -271,7 +271,7 @@ def _uplink_gateways(uplink: Uplink, place: Place) -> Iterator[Finding]:
     nets = {a.version: a.network for a in (uplink.address, static6(uplink)) if a is not None}
     for gateway, at, _whose in _gateways(uplink.gateway, uplink.gateway6, place, ""):
         net = nets.get(gateway.version)
-        if net is None or link_local6(gateway):
+        if net is None:
             continue  # without a static address of its own, told as `bridge-mode`
         if gateway in net:
             yield from reserved(net, gateway, at)

@@ -10,7 +10,6 @@ from builder.checks.addresses import (
     Net,
     Used,
     inside,
-    link_local6,
     own_addresses,
     repeated,
     static6,
@@ -201,7 +200,7 @@ def _next_hop(bridge: Bridge, route: RouteTo, place: Place) -> Iterator[Finding]
     elif any(route.via == own.ip for own in (bridge.address, bridge.address6) if own):
         message = f"{route.via} is the host itself; the next hop is another router"
         yield Finding(place / "via", message, "address-reserved")
-    elif not link_local6(route.via):
+    else:
         yield from inside(bridge, route.via, place / "via")
 
 

@@ -5,9 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests import needs
-
-
 
 @pytest.fixture
 def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -83,9 +83,10 @@ class Machine:
         enter = ["nsenter", "--target", str(self.first), "--all", "--wdns=/"]
         clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin", "LC_ALL=C.UTF-8", "SYSTEMD_COLORS=0"]
         done = subprocess.run(
-            [*enter, *clean, *argv], input=given, capture_output=True, text=True, timeout=timeout
+            [*enter, *clean, *argv], input=given.encode(), capture_output=True, timeout=timeout
         )
-        return Result(done.returncode, done.stdout, done.stderr)
+        out, err = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+        return Result(done.returncode, out, err)
 
     def must(self, *argv: str, given: str = "") -> str:
         """Its standard output; fails where it fails."""
