@@ -15,30 +15,7 @@ from builder.load import load
 from builder.problems import ConfigError
 from tests.strategies import examples
 
-
-def stored(root: Path, data: dict[str, Any]) -> Path:
-    """A root that holds a drawn configuration; JSON is YAML too."""
-    (root / "configs/hosts").mkdir(parents=True, exist_ok=True)
-    for name, document in (("site", data["site"]), ("hosts/node", data["host"])):
-        (root / f"configs/{name}.yaml").write_text(json.dumps(document, indent=1))
-    return root
-
-
-DRAWN = examples(11, 60)
-
-
-def test_what_is_drawn_is_good(tmp_path: Path) -> None:
-    for number, data in enumerate(DRAWN):
-        assert load(stored(tmp_path / str(number), data))
-
-
 Step = str | int
-Mutation = tuple[str, tuple[Step, ...], Any]
-REQUIRED: dict[str, set[str]] = {
-    "site": {"site", "domain", "dns", "services", "backends", "directory", "email", "hop", "files"},
-    "host": {"host", "platform", "reach", "bridges", "guests", "kind", "id", "to", "via", "target"},
-}
-DELETE = object()
 
 
 def nodes(data: Any, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Step, ...], Any]]:
@@ -48,6 +25,37 @@ def nodes(data: Any, path: tuple[Step, ...] = ()) -> Iterator[tuple[tuple[Step, 
         steps = data.items() if isinstance(data, dict) else enumerate(data)
         for step, value in steps:
             yield from nodes(value, (*path, step))
+
+
+def stored(root: Path, data: dict[str, Any]) -> Path:
+    """A root that holds a drawn configuration; JSON is YAML too."""
+    (root / "configs/hosts").mkdir(parents=True, exist_ok=True)
+    for name, document in (("site", data["site"]), ("hosts/node", data["host"])):
+        (root / f"configs/{name}.yaml").write_text(json.dumps(document, indent=1))
+    return root
+
+
+def readable(data: dict[str, Any]) -> bool:
+    """Whether no text holds what a person can't see, such as marks of the writing direction: a
+    document with these is refused before it has data."""
+    texts = (v for d in ("site", "host") for _, v in nodes(data[d]) if isinstance(v, str))
+    return all(c.isprintable() or c in " \n" for text in texts for c in text)
+
+
+DRAWN = [data for data in examples(11, 60) if readable(data)]
+
+
+def test_what_is_drawn_is_good(tmp_path: Path) -> None:
+    for number, data in enumerate(DRAWN):
+        assert load(stored(tmp_path / str(number), data))
+
+
+Mutation = tuple[str, tuple[Step, ...], Any]
+REQUIRED: dict[str, set[str]] = {
+    "site": {"site", "domain", "dns", "services", "backends", "directory", "email", "hop", "files"},
+    "host": {"host", "platform", "reach", "bridges", "guests", "kind", "id", "to", "via", "target"},
+}
+DELETE = object()
 
 
 def faults(data: dict[str, Any]) -> Iterator[Mutation]:
@@ -108,7 +116,7 @@ def test_any_fault_is_told_in_its_file(tmp_path: Path, number: int) -> None:
             assert problem.location.column <= len(line) + 1, mutation
 
 
-JUNK = (
+JUNK: tuple[Any, ...] = (
     None,
     True,
     -1,

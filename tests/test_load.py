@@ -147,7 +147,7 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
         "configs/hosts/other.yaml is a folder, not a file",
     ),
     "a folder for the site": (
-        lambda c: ((c / "site.yaml").unlink(), (c / "site.yaml").mkdir()),
+        lambda c: ((c / "site.yaml").rename(c / "old"), os.mkdir(c / "site.yaml")),
         "configs/site.yaml is a folder, not a file",
     ),
     "a link to nothing": (

@@ -1,8 +1,9 @@
 """A client that never retries, as a program of its own: once, or load until it is told to stop.
 
 once  ADDRESS PORT NAME PATH ROOT   one request; prints status and body
-load  ADDRESS PORT NAME PATH ROOT   kept connections and new ones, until standard input ends or
-                                    SIGTERM; prints how many were answered, and each failure
+load  ADDRESS PORT NAME PATH ROOT   kept connections and new ones, until SIGTERM; prints how many
+                                    requests were answered, and each failure
+reach ADDRESS PORT…                 for each port: open, refused, or silent for a second
 """
 
 from __future__ import annotations
@@ -67,5 +68,16 @@ def load(address: str, port: str, name: str, path: str, root: str) -> None:
     print(f"answered {sum(answered)}", *failed[:20], sep="\n")
 
 
+def reach(address: str, *ports: str) -> None:
+    for port in ports:
+        try:
+            socket.create_connection((address, int(port)), timeout=1).close()
+            print(port, "open")
+        except ConnectionRefusedError:
+            print(port, "refused")
+        except TimeoutError:
+            print(port, "silent")
+
+
 if __name__ == "__main__":
-    {"once": once, "load": load}[sys.argv[1]](*sys.argv[2:])
+    {"once": once, "load": load, "reach": reach}[sys.argv[1]](*sys.argv[2:])

@@ -28,13 +28,15 @@ class Lab:
 
     def attach(self, name: str, found: Machine) -> None:
         """Give a guest that begins to boot its interface."""
-        address = self.net.member(name).guest.address
+        guest = self.net.member(name).guest
+        address = guest.address
         end = f"v{int(address) % 65536}"
         self.ip(f"link add {end} type veth peer name eth0 netns {found.first}")
         self.ip(f"link set {end} master br0 up")
         for command in (
             "link set lo up",
             f"address add {address}/24 dev eth0",
+            *([f"address add {guest.address6}/64 dev eth0 nodad"] if guest.address6 else []),
             "link set eth0 up",
             f"route add default via {self.host}",
         ):
@@ -64,6 +66,11 @@ class Lab:
             done = self.client("once", address, str(port), name, path, root)
             return done.communicate(timeout=30)[0]
 
+    def reach(self, address: object, *ports: int) -> list[str]:
+        """For each port of an address, what a connection comes to: open, refused or silent."""
+        done = self.client("reach", str(address), *map(str, ports)).communicate(timeout=30)[0]
+        return [line.split()[1] for line in done.splitlines()]
+
     @contextlib.contextmanager
     def root(self) -> Iterator[str]:
         """The path of the site's root certificate."""
@@ -91,6 +98,8 @@ def running(net: Network, names: tuple[str, ...]) -> Iterator[Lab]:
         lab = Lab(net, holder.pid)
         lab.ip("link add br0 type bridge")
         lab.ip(f"address add {lab.host}/24 dev br0")
+        if net.host.bridges[0].address6:
+            lab.ip(f"address add {net.host.bridges[0].address6} dev br0 nodad")
         lab.ip("link set br0 up")
         lab.ip("link set lo up")
         for name in names:
