@@ -20,7 +20,7 @@ PROTOCOLS = ("http", "https", "h2c", "grpc", "tcp")
 PROFILES = ("web", "stream", "websocket", "upload", "slow", "llm")
 _SIZES = ("512MiB", "1GiB", "48GiB")
 _TEXT = st.text(
-    st.characters(min_codepoint=0x20, max_codepoint=0x2FFF, exclude_categories=("Cc", "Cs", "Cn")),
+    st.characters(min_codepoint=0x20, max_codepoint=0x2FFF, exclude_categories=("Cc", "Cf", "Cs", "Cn")),
     min_size=8,
     max_size=40,
 ).filter(lambda t: len(t.strip()) >= 8)
@@ -192,7 +192,7 @@ def _settings(draw: Draw, kind: str) -> Data:
 def _extras(draw: Draw, kind: str, number: int, unprivileged: bool) -> Data:
     found: Data = {}
     if draw(st.integers(0, 3)) == 0:
-        features: Data = {"nesting": draw(st.booleans())}
+        features: Data = {"nesting": kind == "proxmox" or draw(st.booleans())}
         if kind == "proxmox":
             for key in ("keyctl", "fuse", "mknod"):
                 _maybe(draw, features, key, st.booleans(), 2)
@@ -302,7 +302,18 @@ def _service(draw: Draw, number: int, host: Data) -> Data:
     plain = [{"hop": hop, "reason": draw(_TEXT)} for hop in hops if draw(st.integers(0, 5)) == 0]
     if plain:
         service["plain"] = plain
+    _without_what_means_nothing(service, protocol)
     return service
+
+
+def _without_what_means_nothing(service: Data, protocol: str) -> None:
+    if protocol in {"grpc", "tcp"}:
+        for key in ("path", "status"):
+            service.get("health", {}).pop(key, None)
+    if protocol == "tcp" and isinstance(service.get("inside"), dict):
+        service["inside"].pop("path", None)
+    if "expose" not in service:
+        service.pop("limits", None)
 
 
 def _hops(protocol: str, exposed: bool) -> list[str]:

@@ -22,6 +22,11 @@ def platform(_: Site, host: Host) -> Iterator[Finding]:
         yield from _features(guest, place)
         if kind == "lxc":
             yield from _lxc_guest(guest, place)
+        elif guest.unprivileged and not guest.features.nesting:
+            # HOST-FACTS, "Traps known to operators": AppArmor then denies mount namespaces.
+            message = "our units are sandboxed, which an unprivileged guest needs nesting for"
+            at = (place / "features" / "nesting").named()
+            yield Finding(at, message, "platform-option")
 
 
 def _lxc(host: Host) -> Iterator[Finding]:

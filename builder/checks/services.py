@@ -8,12 +8,13 @@ from builder.checks.addresses import end_addresses
 from builder.checks.places import backend_place, exposure_place, service_place
 from builder.checks.realised import realised
 from builder.derive import inside_name
-from builder.model import Backend, Host, Plain, Service, Site
+from builder.model import Backend, Host, Limits, Plain, Service, Site
 from builder.network import ends
 from builder.problems import Finding, Place, known
 
 _LONGEST_INTERVAL = 3600
 _LARGEST_BODY = 1 << 50
+_NO_LIMITS = Limits(None, None, 0, None, ())
 # Of one connection, not of a request: a proxy that passes them on breaks the next message.
 _HOP_HEADERS = frozenset(
     {"connection", "content-length", "keep-alive", "te", "trailer", "transfer-encoding", "upgrade"}
@@ -107,6 +108,7 @@ def protocol_fit(site: Site) -> Iterator[Finding]:
                     message = f"`port` is for tcp; protocol {service.protocol} is met on 443"
                     place = (exposure_place(service, i) / "port").named()
                     yield Finding(place, message, "protocol-option")
+        yield from _asked(service)
         seen: set[str] = set()
         for i, plain in enumerate(service.plain):
             place = service_place(service) / "plain" / i / "hop"
@@ -116,6 +118,17 @@ def protocol_fit(site: Site) -> Iterator[Finding]:
                 message = f"hop '{plain.hop}' is plain by an entry above already"
                 yield Finding(place, message, "duplicate-plain")
             seen.add(plain.hop)
+
+
+def _asked(service: Service) -> Iterator[Finding]:
+    if service.health is None or service.protocol not in {"grpc", "tcp"}:
+        return
+    how = "by connecting" if service.protocol == "tcp" else "by gRPC's own health protocol"
+    there = {"path": service.health.path != "/", "status": service.health.status is not None}
+    for key in (key for key, given in there.items() if given):
+        message = f"a {service.protocol} service is asked {how}, which has no `{key}`"
+        place = service_place(service) / "health" / key
+        yield Finding(place.named(), message, "protocol-option")
 
 
 def _tcp(service: Service) -> Iterator[Finding]:
@@ -128,6 +141,9 @@ def _tcp(service: Service) -> Iterator[Finding]:
         if exposure.path != "/" or exposure.strip:
             key = "path" if exposure.path != "/" else "strip"
             yield Finding((at / key).named(), "tcp knows no paths", "protocol-option")
+    if service.inside and service.inside.path != "/":
+        at = (place / "inside" / "path").named()
+        yield Finding(at, "tcp knows no paths", "protocol-option")
     limits = service.limits
     used = {
         place / "sticky": bool(service.sticky),
@@ -159,6 +175,9 @@ def options(site: Site) -> Iterator[Finding]:
     """Limits that mean nothing, and headers that are no one's to set."""
     for service in site.services:
         place, limits = service_place(service), service.limits
+        if limits != _NO_LIMITS and not service.expose:
+            message = "limits are for clients outside, and nothing exposes the service to them"
+            yield Finding((place / "limits").named(), message, "no-effect")
         if limits.burst and limits.rate is None:
             message = "`burst` is what is let through above `rate`, which is not given"
             yield Finding((place / "limits" / "burst").named(), message, "no-effect")
