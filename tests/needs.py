@@ -58,6 +58,7 @@ def _index() -> bool:
 
 
 NEEDS = {
+    "apt-get": program("apt-get", "apt"),
     "curl": program("curl"),
     "ip": program("ip", "iproute2"),
     "mmdebstrap": program("mmdebstrap"),

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from builder import emit
+from builder.emit.fixed import fixed
 from builder.kinds.artifact import Artifact, GuestFiles
 from builder.network import Certificate, Member, Network
 from builder.tree import Entry, File, Link, Tree
@@ -73,6 +74,8 @@ def view(network: Network, member: Member) -> tuple[Unit, ...]:
         found.append(Unit("common", "phoenix-slots.service", {"daemon": member.daemon}))
     if member.daemon == "nginx":
         found.append(Unit("common", "phoenix-nginx@.service", _nginx(network, member)))
+        found.append(Unit("common", "phoenix-nginx-logs.service", {"user": NGINX.name}))
+        found.append(Unit("common", "phoenix-nginx-logs.timer", {}))
     if member.daemon == "traefik":
         found += _traefik(member)
     if member.guest.role == "ca":
@@ -152,6 +155,8 @@ def _rendered(unit: Unit) -> bytes:
 def _files(network: Network, member: Member) -> Iterable[Entry]:
     if member.programs:
         yield users()
+    if member.daemon == "nginx":
+        yield File("bin/phoenix-logs", fixed("common/bin/phoenix-logs"), 0o755)
     for unit in view(network, member):
         data = _rendered(unit)
         yield File(f"units/{unit.name}", data)

@@ -72,11 +72,12 @@ def run(command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str]
     return Run(seconds, used.ru_maxrss / 1024)
 
 
-def alternately(rounds: int, *sides: Callable[[], Run]) -> tuple[Series, ...]:
-    """Each side in turn, `rounds` times; who begins changes, so that no side always profits."""
+def alternately(rounds: int, *sides: Callable[[], Run], turning: bool = True) -> tuple[Series, ...]:
+    """Each side in turn, `rounds` times. Where `turning`, another begins each round, so that no
+    side always profits from what the one before it left warm."""
     found: list[list[Run]] = [[] for _ in sides]
     for number in range(rounds):
         for step in range(len(sides)):
-            at = (number + step) % len(sides)
+            at = (number * turning + step) % len(sides)
             found[at].append(sides[at]())
     return tuple(Series(tuple(runs)) for runs in found)

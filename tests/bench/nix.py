@@ -60,8 +60,14 @@ class Nix:
     def cold(self, formulation: Formulation) -> Run:
         """A build in a fresh store."""
         _remove(self.root / "now")
-        shutil.copytree(self.root / "fresh", self.root / "now", copy_function=_copied, symlinks=True)
+        shutil.copytree(
+            self.root / "fresh", self.root / "now", copy_function=_copied, symlinks=True
+        )
         return self.build(formulation)
+
+    def begun(self) -> bool:
+        """Whether there is a store to build on."""
+        return (self.root / "now").exists()
 
     def build(self, formulation: Formulation) -> Run:
         """A build of all hosts in the store as it is."""

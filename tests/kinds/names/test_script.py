@@ -301,7 +301,7 @@ def state(running: Machine) -> tuple[str, str]:
     return before, after
 
 
-@pytest.mark.parametrize("how", ["before", "after"])
+@pytest.mark.parametrize("how", [pytest.param("before", marks=pytest.mark.deep), "after"])
 def test_killed_at_any_step(running: Machine, how: str) -> None:
     """Each file is the old or the new one at each time, and the next run completes it."""
     wrapped = ("awk", "cat", "chmod", "cmp", "cp", "mkdir", "mv", "rm", "sync", "tail", "tr")

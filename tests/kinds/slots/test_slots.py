@@ -14,7 +14,7 @@ import pytest
 
 from builder.emit.template import OVERLAYS
 from builder.kinds import slots
-from tests.judges import pki
+from tests.judges import pki, programs
 from tests.judges.namespace import Result
 from tests.kinds.slots.world import (
     NAME,
@@ -336,6 +336,22 @@ def test_a_slot_that_does_not_start_harms_nothing(lab: Lab, guest: Machine) -> N
     machine.forget(guest, 7)
 
 
+def test_connections_of_a_stopped_slot_are_forgotten(lab: Lab, guest: Machine) -> None:
+    """Else a client that comes again by the same port may be led to where nobody listens."""
+    if not (programs.folder("nftables") / "usr/sbin/conntrack").exists():
+        pytest.skip("conntrack is not among the pinned programs: add it to input nftables")
+    table = "grep -c sport=20001 /proc/net/nf_conntrack || :"
+    ask(connection(lab))
+    started(guest, "b")
+    do(guest, "flip", "b")
+    ask(connection(lab))
+    assert guest.shell(table) != "0\n"
+    do(guest, "stop", "a")
+    assert guest.shell(table) == "0\n"
+    assert guest.shell("grep -c sport=21001 /proc/net/nf_conntrack || :") != "0\n"
+    assert "200 OK" in ask(opened[1])
+
+
 # --- boots and kills
 
 
@@ -412,7 +428,7 @@ exec /usr/bin/${0##*/} "$@"
 VERBS = {"start": [], "flip": ["start"], "drain": ["start", "flip"], "stop": ["start", "flip"]}
 
 
-@pytest.mark.parametrize("how", ["before", "after"])
+@pytest.mark.parametrize("how", [pytest.param("before", marks=pytest.mark.deep), "after"])
 @pytest.mark.parametrize("verb", VERBS)
 def test_killed_at_any_step(lab: Lab, guest: Machine, verb: str, how: str) -> None:
     """Whatever was done by then, requests are answered, and a boot or the same word heals it."""

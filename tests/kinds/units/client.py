@@ -3,7 +3,7 @@
 once  ADDRESS PORT NAME PATH ROOT   one request; prints status and body
 load  ADDRESS PORT NAME PATH ROOT   kept connections and new ones, until SIGTERM; prints how many
                                     requests were answered, and each failure
-reach ADDRESS PORT…                 for each port: open, refused, or silent for a second
+reach ADDRESS PORT…                 for each port: open, refused, or silent for half a second
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def load(address: str, port: str, name: str, path: str, root: str) -> None:
 def reach(address: str, *ports: str) -> None:
     for port in ports:
         try:
-            socket.create_connection((address, int(port)), timeout=1).close()
+            socket.create_connection((address, int(port)), timeout=0.5).close()
             print(port, "open")
         except ConnectionRefusedError:
             print(port, "refused")

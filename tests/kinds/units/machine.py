@@ -111,7 +111,7 @@ class Machine:
 
     def journal(self, unit: str = "") -> str:
         select = ["--unit", unit] if unit else []
-        return self.run("journalctl", "--no-pager", "-o", "cat", "-n", "60", *select).out
+        return self.run("journalctl", "--no-pager", "-o", "cat", "-n", "25", *select).out
 
     def until(self, true: Callable[[], object], patience: float = _PATIENCE) -> None:
         """Wait for something to become true."""

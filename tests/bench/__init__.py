@@ -1,0 +1,55 @@
+"""`./invoke bench`: measures the speed promises, and writes docs/benchmarks.md.
+
+Everything happens in folders of its own beside the cache of inputs, since programs are linked from
+there, and is removed in the end. A missed target is marked, and is no failure: how fast a machine
+is, is no fault of the code.
+"""
+
+from __future__ import annotations
+
+import json as jsons
+import tempfile
+from pathlib import Path
+
+from builder import cli, inputs
+from builder.problems import UserError, known
+from tests import needs
+from tests.bench import machine, report
+from tests.bench.cases import FLEET, Cases, Figure
+
+PAGE = needs.ROOT / "docs" / "benchmarks.md"
+
+NIX = needs.program("nix-build", "nix-bin")
+
+
+def run(rounds: int = 5, only: str = "", json: bool = False) -> int:
+    """Measure all cases, or the one called `only`; the page is written where all ran with Nix."""
+    nix = NIX.present()
+    if not nix:
+        cli.say(f"without Nix there is nothing to compare with: {NIX.mend}")
+    beside = inputs.default_cache().parent
+    beside.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=beside, prefix="bench-", ignore_cleanup_errors=True
+    ) as folder:
+        place = Path(folder)
+        about = machine.described(place)
+        cases = Cases(place, rounds, nix).all()
+        if only and only not in cases:
+            raise UserError(f"there is no case '{only}'; {known(only, cases)}")
+        figures: list[Figure] = []
+        for name in [only] if only else cases:
+            cli.progress(f"measuring: {name}")
+            for figure in cases[name]():
+                figures.append(figure)
+                if not json:
+                    cli.progress("")
+                    print(report.line(figure), flush=True)
+    cli.progress("")
+    if json:
+        print(jsons.dumps({"machine": about, "figures": [f.as_json() for f in figures]}, indent=2))
+    if nix and not only:
+        PAGE.write_text(report.page(figures, about, FLEET))
+    missed = sum(figure.missed for figure in figures)
+    cli.say(f"{missed} target{'' if missed == 1 else 's'} missed" if missed else "all targets kept")
+    return cli.DONE

@@ -1,0 +1,99 @@
+"""The figures as docs/benchmarks.md, as lines for a terminal, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from tests.bench.cases import Figure
+
+_PAGE = """\
+# Benchmarks
+
+Written by `./invoke bench` (`--rounds N`, `--only CASE`, `--json`). The figures are ratios of two
+sides that took turns in one run: median by median, with the spread of each side. What is measured
+is a whole command, through `invoke`, from start to exit, with all checks of the configuration;
+the pinned programs are in the cache, releases are unsigned, and no file is younger than two
+seconds (younger ones are compared by content too).
+
+{machine}
+
+## Promises
+
+{promises}
+
+## Each side
+
+{sides}
+
+## Where a cold build's time goes
+
+The reference, in one process; importing comes first here and is not counted again below.
+
+{phases}
+
+## Nix doing the same
+
+[tests/bench/default.nix](../tests/bench/default.nix) states both formulations:
+
+- **linked**, what a user of Nix writes: a derivation for each artifact (a layer or a file of the
+  host), made from a source folder, and one for each guest and each host that links these.
+- **whole**, the least that Nix can do: one derivation a host that copies all of its files. It knows
+  no artifacts: a changed line copies the host anew.
+
+Nix is handed the finished files that our build works out, checks nothing, and finds the programs in
+its store. It runs without sandbox, substitutes and evaluation of nixpkgs, with a job a core, and
+each cold round begins with a store that holds the programs only. {fleet} hosts are built cold by it
+once, since that takes long. The hosts are the reference with names and networks of their own.
+"""
+
+
+def page(figures: Sequence[Figure], machine: Mapping[str, str], fleet: int) -> str:
+    """docs/benchmarks.md."""
+    phases = [f for f in figures if f.case == "phases"]
+    rest = [f for f in figures if f.case != "phases"]
+    whole = sum(f.value for f in phases)
+    return _PAGE.format(
+        machine=_table(("", ""), machine.items()),
+        promises=_table(("measured", "figure", "at most", ""), map(_promise, rest)),
+        sides=_table(("measured", "side", "median (spread)", "memory"), _sides(rest)),
+        phases=_table(
+            ("phase", "ms", "%"),
+            ((f.what, f"{f.value:.0f}", f"{100 * f.value / whole:.0f}") for f in phases),
+        ),
+        fleet=fleet,
+    )
+
+
+def line(figure: Figure) -> str:
+    """One figure for a terminal."""
+    what, value, target, verdict = _promise(figure)
+    sides = "; ".join(f"{name} {series}" for name, series in figure.series.items())
+    held = f"  (at most {target}: {verdict.strip('*')})" if target else ""
+    return f"{what}: {value}{held}" + (f"\n    {sides}" if sides else "")
+
+
+def _promise(figure: Figure) -> tuple[str, str, str, str]:
+    if figure.target is None:
+        return figure.what, _value(figure.value, figure.unit), "", ""
+    verdict = "**MISSED**" if figure.missed else "kept"
+    target = _value(figure.target, figure.unit)
+    return figure.what, _value(figure.value, figure.unit), target, verdict
+
+
+def _value(value: float, unit: str) -> str:
+    digits = f"{value:.2f}" if value < 10 else f"{value:.1f}"
+    return f"{digits} {unit}".strip()
+
+
+def _sides(figures: Iterable[Figure]) -> Iterable[tuple[str, str, str, str]]:
+    told = set[tuple[str, str]]()
+    for figure in figures:
+        for name, series in figure.series.items():
+            if (figure.case, name) not in told:
+                told.add((figure.case, name))
+                yield figure.case, name, str(series), f"{series.mebibytes:.0f} MiB"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,234 @@
+"""The whole reference network in small, running: four guests with Debian's systemd, as unprivileged
+containers have it, on one bridge. What is shown here is what no unit says by itself: that the
+programs live with their sandboxes, find their certificates, and change slots without loss.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from builder.network import Network
+from tests.kinds.slots.world import SCRIPT, program
+from tests.kinds.traefik.running import documents, network
+from tests.kinds.units import lab as labs
+from tests.kinds.units import machine
+from tests.kinds.units.lab import Lab
+from tests.kinds.units.machine import Machine
+
+pytestmark = [pytest.mark.judge, pytest.mark.needs("root", "unshare", "mmdebstrap", "ip")]
+
+OUTSIDE = "ai.home.example.org"
+GUESTS = ("step-ca", "traefik-mesh", "webui", "nginx-gateway")
+DAEMONS = {
+    "step-ca": ("phoenix-step-ca.service", 6103),
+    "traefik-mesh": ("phoenix-traefik@a.service", 6102),
+    "webui": ("phoenix-nginx@a.service", 6101),
+    "nginx-gateway": ("phoenix-nginx@a.service", 6101),
+}
+
+
+def net() -> Network:
+    """One service, all of whose hops are here."""
+    site, _ = documents()
+    service = {"backends": ["webui"], "port": 8080, "expose": [OUTSIDE], "inside": True}
+    return network({**site, "services": {"webui": service}, "certificates": {}})
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Lab]:
+    with labs.running(net(), GUESTS) as found:
+        program(found.guests["webui"])
+        yield found
+
+
+def answered(lab: Lab) -> bool:
+    return lab.ask("nginx-gateway", OUTSIDE) == "200 program\n"
+
+
+def moment(guest: Machine, unit: str, name: str) -> int:
+    found = int(guest.property(unit, f"{name}TimestampMonotonic"))
+    assert found, (unit, name)
+    return found
+
+
+def test_client_to_gateway_to_mesh_to_front_to_program(lab: Lab) -> None:
+    """By certificates that each guest ordered at its boot, from a CA that began beside it."""
+    lab.guests["nginx-gateway"].until(lambda: answered(lab), 30)
+    for name, guest in lab.guests.items():
+        assert guest.must("systemctl", "is-system-running") == "running\n", name
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_order_of_the_boot(lab: Lab, name: str) -> None:
+    guest, (daemon, _) = lab.guests[name], DAEMONS[name]
+    names = moment(guest, "phoenix-names.service", "ExecMainExit")
+    assert names <= moment(guest, "sysinit.target", "ActiveEnter")
+    began = moment(guest, daemon, "ExecMainStart")
+    assert names <= began
+    if "@" in daemon:
+        assert moment(guest, "phoenix-slots.service", "ActiveEnter") <= began
+        assert guest.active(daemon.replace("@a", "@b")) == "inactive"
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_daemons_are_what_their_units_say(lab: Lab, name: str) -> None:
+    """Their own user, no capability, filtered system calls, a root that they can't write."""
+    guest, (daemon, user) = lab.guests[name], DAEMONS[name]
+    process = guest.property(daemon, "MainPID")
+    lines = guest.read(f"/proc/{process}/status").splitlines()
+    status = dict(line.split(":\t") for line in lines if ":\t" in line)
+    assert set(status["Uid"].split()) == {str(user)}
+    assert set(status["Groups"].split()) <= {str(user), "6100"}
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert (status["Seccomp"], status["NoNewPrivs"]) == ("2", "1")
+    root = ["nsenter", "--target", process, "--mount", "touch"]
+    assert "Read-only" in guest.run(*root, "/usr/phoenix").err
+    assert "Read-only" in guest.run(*root, "/opt/phoenix/current/phoenix").err
+    assert guest.property(daemon, "NRestarts") == "0"
+
+
+def test_queues_are_as_long_as_the_kernel_allows(lab: Lab) -> None:
+    """Go asks /proc/sys for it; where that is hidden, bursts are refused beyond 128."""
+    for name in ("traefik-mesh", "webui"):
+        listed = lab.guests[name].must("ss", "-Hltn", "sport", ">=", "20000").splitlines()
+        outside = [line.split()[2] for line in listed if "127.0.0.1" not in line]
+        assert outside
+        assert set(outside) == {"4096"}
+
+
+def test_keys_are_read_by_whom_they_are_for(lab: Lab) -> None:
+    guest = lab.guests["webui"]
+    key = "/var/lib/phoenix/certificates/webui.phoenix.internal/key.pem"
+    assert guest.must("stat", "-c", "%U %G %a", key) == "phoenix-lego phoenix-certs 640\n"
+    as_other = ["setpriv", "--reuid=6103", "--regid=6103", "--clear-groups"]
+    assert "denied" in guest.run(*as_other, "cat", key).err
+
+
+def serial(lab: Lab, guest: str) -> str:
+    found = lab.guests[guest].must(
+        "sh", "-c", "cat /var/lib/phoenix/certificates/*/certificate.pem | openssl x509 -serial"
+    )
+    return found.splitlines()[0]
+
+
+def served(lab: Lab, guest: str, port: int) -> str:
+    """The serial number of the certificate with which a slot of the guest answers."""
+    name = lab.net.member(guest).fqdn
+    script = f"openssl s_client -connect 127.0.0.1:{port} -servername {name} </dev/null 2>/dev/null"
+    return lab.guests[guest].shell(f"{script} | openssl x509 -serial -noout").strip()
+
+
+@pytest.mark.parametrize(("name", "port"), [("traefik-mesh", 20000), ("webui", 20001)])
+def test_timer_renews_and_the_daemon_takes_it(lab: Lab, name: str, port: int) -> None:
+    guest = lab.guests[name]
+    old = serial(lab, name)
+    assert served(lab, name, port) == old
+    soon = "[Timer]\nOnActiveSec=\nOnUnitInactiveSec=\nRandomizedDelaySec=0\nOnActiveSec=1\n"
+    guest.write("/run/systemd/system/phoenix-acme.timer.d/soon.conf", soon)
+    guest.shell("rm /var/lib/phoenix/certificates/*/certificate.pem; systemctl daemon-reload")
+    guest.must("systemctl", "restart", "phoenix-acme.timer")
+    guest.until(lambda: guest.run("sh", "-c", "ls /var/lib/phoenix/certificates/*/c*").code == 0)
+    assert serial(lab, name) != old
+    guest.until(lambda: served(lab, name, port) == serial(lab, name))
+    assert guest.property(DAEMONS[name][0], "NRestarts") == "0"
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_a_killed_daemon_comes_back(lab: Lab, name: str) -> None:
+    guest, (daemon, _) = lab.guests[name], DAEMONS[name]
+    before = guest.property(daemon, "MainPID")
+    # SIGHUP counts as a clean end, which a restart on failure would leave be.
+    guest.must("systemctl", "kill", "--signal=KILL", daemon)
+    guest.until(lambda: guest.property(daemon, "MainPID") not in {before, "0"})
+    guest.until(lambda: answered(lab))
+
+
+def test_reload_does_not_hit_a_traefik_that_is_starting(lab: Lab) -> None:
+    guest, unit = lab.guests["traefik-mesh"], "phoenix-traefik@a.service"
+    for _ in range(3):
+        guest.shell(f"systemctl restart {unit}; systemctl reload {unit}")
+        assert guest.active(unit) == "active"
+    assert guest.property(unit, "NRestarts") == "0"
+    guest.until(lambda: answered(lab))
+
+
+def test_logs_are_turned(lab: Lab) -> None:
+    guest, folder = lab.guests["nginx-gateway"], "/var/log/phoenix-nginx"
+    assert answered(lab)
+    guest.until(lambda: OUTSIDE in guest.read(f"{folder}/access.json"))
+    assert guest.must("stat", "-c", "%U %a", folder) == "phoenix-nginx 750\n"
+    guest.must("systemctl", "start", "phoenix-nginx-logs.service")
+    assert guest.run("test", "-e", f"{folder}/access.json.1").code == 1
+    small = "[Service]\nExecStart=\nExecStart=/opt/phoenix/current/bin/phoenix-logs 1\n"
+    guest.write("/run/systemd/system/phoenix-nginx-logs.service.d/small.conf", small)
+    guest.must("systemctl", "daemon-reload")
+    for _ in range(2):
+        guest.must("systemctl", "start", "phoenix-nginx-logs.service")
+        guest.until(lambda: guest.run("test", "-e", f"{folder}/access.json").code == 0)
+    assert guest.must("cat", f"{folder}/access.json") == ""
+    assert OUTSIDE in guest.read(f"{folder}/access.json.1")
+    assert answered(lab)
+    guest.until(lambda: OUTSIDE in guest.read(f"{folder}/access.json"))
+
+
+def changed(lab: Lab, name: str) -> None:
+    """Change a guest's slot, as the host does it."""
+    guest = lab.guests[name]
+    old = guest.must(SCRIPT, "live").strip()
+    new = "ba"["ab".index(old)]
+    guest.must(SCRIPT, "start", new)
+    port = str(int(guest.read(f"/opt/phoenix/current/slots/{new}.ports").split()[-1]))
+    guest.until(lambda: f":{port} " in guest.must("ss", "-Hltn"))
+    if name == "traefik-mesh":
+        api = {"a": 20900, "b": 21900}[new]
+        ask = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:{api}/api/rawdata').read())"
+        guest.until(lambda: "webui" in guest.run("python3", "-c", ask).out)
+    guest.must(SCRIPT, "flip", new)
+    guest.must(SCRIPT, "drain", old)
+    guest.until(lambda: guest.must(SCRIPT, "busy", old) == "0\n", 60)
+    time.sleep(1)
+    guest.must(SCRIPT, "stop", old)
+
+
+@pytest.mark.deep
+def test_every_slot_changes_without_loss(lab: Lab) -> None:
+    """Twice each, under clients that never retry."""
+    lab.guests["nginx-gateway"].until(lambda: answered(lab))
+    address = str(lab.net.gateway.guest.address)
+    with lab.root() as root:
+        load = lab.client("load", address, "443", OUTSIDE, "/", root)
+        assert load.stdout
+        assert load.stdout.readline() == "started\n"
+        for _ in range(2):
+            for name in ("webui", "traefik-mesh", "nginx-gateway"):
+                changed(lab, name)
+        load.send_signal(signal.SIGTERM)
+        told = load.communicate(timeout=60)[0].splitlines()
+    print(told[0])
+    assert told[1:] == []
+    assert int(told[0].split()[1]) > 500
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", GUESTS)
+def test_also_with_systemd_257(name: str) -> None:
+    member = net().member(name)
+    secrets = labs.ca_secrets() if name == "step-ca" else {}
+    files = machine.tree(net(), name)
+    with machine.booted(files, member.programs, suite="trixie", secrets=secrets) as guest:
+        daemon, _ = DAEMONS[name]
+        guest.until(lambda: guest.active(daemon) == "active")
+        assert guest.must("systemctl", "list-units", "--failed", "--no-legend", "phoenix*") == ""
+        assert "webui.phoenix.internal" in guest.read("/etc/hosts")
+        assert moment(guest, "phoenix-names.service", "ExecMainExit") <= moment(
+            guest, "sysinit.target", "ActiveEnter"
+        )
+        if member.daemon:
+            guest.must(SCRIPT, "start", "b")
+            guest.must(SCRIPT, "flip", "b")
+            guest.must(SCRIPT, "stop", "a")
+            assert guest.active(daemon.replace("@a", "@b")) == "active"
