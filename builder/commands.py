@@ -60,6 +60,13 @@ def _build(hosts: Sequence[str], twice: bool) -> Sequence[Built]:
 
     # A build makes next to no cycles; looking for them would take a twentieth of its time.
     gc.disable()
+    try:
+        return _stamped(hosts, twice)
+    finally:
+        gc.enable()
+
+
+def _stamped(hosts: Sequence[str], twice: bool) -> Sequence[Built]:
     from builder import build as building
     from builder import fresh, keys
 

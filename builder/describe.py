@@ -12,6 +12,7 @@ from ipaddress import (
 
 from builder.flows import flows
 from builder.network import Network
+from builder.tree import digest
 
 Plain = dict[str, object]
 
@@ -34,6 +35,12 @@ def describe(network: Network) -> Plain:
             "ca": _plain(site.ca),
             "directories": {d.name: _plain(d) for d in site.directories},
         },
+        "authority": {
+            "root": digest(network.trust.root)[:16],
+            "intermediate": digest(network.trust.intermediate)[:16],
+        }
+        if network.trust
+        else {},
         "host": _plain(host),
         "bridges": {b.name: _plain(b) for b in host.bridges},
         "guests": {m.guest.name: _plain(m.guest) for m in network.members},
@@ -59,6 +66,10 @@ def _service(network: Network, name: str) -> Plain:
     assert isinstance(described, dict)
     for key in ("expose", "backends", "inside"):
         described.pop(key, None)
+    if rate := routed.service.limits.rate:
+        limits = described["limits"]
+        assert isinstance(limits, dict)
+        limits["rate"] = f"{rate[0]}/{'s' if rate[1] == 1 else 'm'}"
     described["backends"] = {
         b.name: f"{b.address}:{b.port}"
         + (f" weight {b.weight}" if b.weight != 1 else "")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 # What a person calls the things of each section of a description (`describe`).
 _THINGS = {
+    "authority": "certificate of the",
     "bridges": "bridge",
     "certificates": "certificate",
     "exposed": "exposed",
@@ -44,7 +45,7 @@ class Difference:
         return f"~ {what}{aspect} {self.before} → {self.after}"
 
 
-_TOLD_WHOLE = frozenset({"name", "exposed", "certificate", "program"})
+_TOLD_WHOLE = frozenset({"name", "exposed", "certificate", "certificate of the", "program"})
 
 
 def differences(before: Mapping[str, object], after: Mapping[str, object]) -> list[Difference]:

@@ -9,23 +9,23 @@ from builder.derive import derive
 from builder.kinds import KINDS
 from builder.kinds.artifact import Artifact, GuestFiles, HostFile
 from builder.load import load
-from builder.manifest import Layer, Object
+from builder.manifest import Layer, LayerIndex, Object, dump_index
 from builder.network import Network
 from builder.plan import Program
-from builder.tree import Link, Tree
+from builder.tree import Link, Tree, digest
+
+INDEX = dump_index(LayerIndex(()))
+"""The index of each program in `PROGRAMS`: they have no files."""
+
+
+def _program(name: str) -> Program:
+    tar = Object("0" * 64, f"{name}.tar", 1)
+    index = Object(digest(INDEX), f"{name}.index.json", len(INDEX))
+    return Program(name, "1.0", "url", Layer(f"program-{name}", tar, index))
+
 
 PROGRAMS: Mapping[str, Program] = {
-    name: Program(
-        name,
-        "1.0",
-        "url",
-        Layer(
-            f"program-{name}",
-            Object("0" * 64, f"{name}.tar", 1),
-            Object("1" * 64, f"{name}.index.json", 1),
-        ),
-    )
-    for name in ("lego", "nftables", "nginx", "step-ca", "traefik")
+    name: _program(name) for name in ("lego", "nftables", "nginx", "step-ca", "traefik")
 }
 
 

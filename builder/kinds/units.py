@@ -40,6 +40,7 @@ STEP_CA = Account("phoenix-step-ca", 6103)
 LEGO = Account("phoenix-lego", 6104)
 
 SLOTS = ("a", "b")
+_REREAD = "phoenix-traefik-certificate.service"
 # Seconds: how long one order may take (twice the limit of bin/phoenix-acme, which may try twice),
 # and the bounds of the time between two looks.
 _ORDER = {"webroot": 130, "standalone": 130, "dns-01": 610}
@@ -77,12 +78,14 @@ def view(network: Network, member: Member) -> tuple[Unit, ...]:
         found.append(Unit("common", "phoenix-nginx-logs.service", {"user": NGINX.name}))
         found.append(Unit("common", "phoenix-nginx-logs.timer", {}))
     if member.daemon == "traefik":
-        found += _traefik(member)
+        found += _traefik()
     if member.guest.role == "ca":
         found.append(Unit("ca", "phoenix-step-ca.service", {"user": STEP_CA.name}))
     ordered = tuple(c for c in member.certificates if c.files is None)
     if ordered:
-        found += _acme_units(network, ordered)
+        # nginx reads a certificate at each handshake, Traefik when it is told to.
+        after = _REREAD if member.daemon == "traefik" else ""
+        found += _acme_units(network, ordered, after)
         # What is to be ordered may have changed with the generation.
         found.append(Unit("acme", "phoenix-acme.path", {}))
     return tuple(found)
@@ -106,15 +109,16 @@ def _nginx(network: Network, member: Member) -> Mapping[str, object]:
     return {"user": NGINX.name, "certificates": CERTIFICATES.name, "credentials": names}
 
 
-def _traefik(member: Member) -> Iterable[Unit]:
+def _traefik() -> Iterable[Unit]:
     values = {"user": TRAEFIK.name, "certificates": CERTIFICATES.name}
     yield Unit("mesh", "phoenix-traefik@.service", values)
-    yield Unit("mesh", "phoenix-traefik-certificate.service", {})
-    watched = {"certificate": member.certificates[0].name}
-    yield Unit("mesh", "phoenix-traefik-certificate.path", watched)
+    yield Unit("mesh", _REREAD, {})
 
 
-def _acme_units(network: Network, certificates: tuple[Certificate, ...]) -> Iterable[Unit]:
+def _acme_units(
+    network: Network, certificates: tuple[Certificate, ...], after: str = ""
+) -> Iterable[Unit]:
+    """The ACME client's units; `after` is a unit that is started when certificates are well."""
     tokens = {
         f"{c.directory.name}.{variable}"
         for c in certificates
@@ -126,6 +130,7 @@ def _acme_units(network: Network, certificates: tuple[Certificate, ...]) -> Iter
         "certificates": CERTIFICATES.name,
         "credentials": sorted(tokens),
         "standalone": any(c.challenge == "standalone" for c in certificates),
+        "after": after,
         "limit": 60 + sum(_ORDER[c.challenge] for c in certificates),
     }
     yield Unit("acme", "phoenix-acme.service", values)

@@ -51,7 +51,9 @@ def load(address: str, port: str, name: str, path: str, root: str) -> None:
                 if answer.status != 200:
                     failed.append(f"{'kept' if kept else 'new'}: {answer.status}")
                 answered[kept] += 1
-                if not kept or answer.will_close:
+                # Of two such headers, the standard library looks at the first alone.
+                said = ",".join(answer.headers.get_all("Connection") or ()).lower()
+                if not kept or answer.will_close or "close" in said:
                     asking.close()
                     asking = None
             except (OSError, http.client.HTTPException) as error:

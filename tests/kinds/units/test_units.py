@@ -47,11 +47,10 @@ def test_who_gets_what() -> None:
     common = {"names.service", "names.path", "users.service"}
     acme = {"acme.service", "acme.timer", "acme.path"}
     nginx = {"slots.service", "nginx@.service", "nginx-logs.service", "nginx-logs.timer"} | acme
-    certificate = {"traefik-certificate.path", "traefik-certificate.service"}
     assert found["step-ca"] == common | {"step-ca.service"}
     assert found["nginx-gateway"] == found["webui"] == common | nginx
-    assert found["traefik-mesh"] == common | acme | certificate | {
-        "slots.service", "traefik@.service",
+    assert found["traefik-mesh"] == common | acme | {
+        "slots.service", "traefik@.service", "traefik-certificate.service",
     }  # fmt: skip
     bare = network(site())
     assert {u.name for u in units.view(bare, bare.member("webui"))} == {
