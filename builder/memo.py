@@ -97,7 +97,8 @@ def _plain(known: Known) -> dict[str, object]:
 def _known(host: str, data: Mapping[str, object]) -> Known:
     def listed(name: str) -> list[str]:
         value = data[name]
-        assert isinstance(value, list)
+        if not isinstance(value, list):
+            raise TypeError(f"{name} is no list")
         return value
 
     planned = Plan(

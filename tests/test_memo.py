@@ -234,6 +234,19 @@ def test_a_file_that_lacks_a_part_is_none(tmp_path: Path, part: str) -> None:
     assert memo.read(file) == {}
 
 
+@pytest.mark.parametrize("part", ["programs", "artifacts", "objects", "plain"])
+@pytest.mark.parametrize("value", ["text", None])
+def test_a_file_with_a_part_of_another_type_is_none(
+    tmp_path: Path, part: str, value: object
+) -> None:
+    file = tmp_path / "memo"
+    memo.write(file, {"pve1": KNOWN})
+    data = json.loads(file.read_text())
+    data["hosts"]["pve1"][part] = value
+    file.write_text(json.dumps(data))
+    assert memo.read(file) == {}
+
+
 def test_what_a_killed_build_left_of_it_goes(tmp_path: Path) -> None:
     (tmp_path / "memo.123").write_text("half")
     memo.write(tmp_path / "memo", {"pve1": KNOWN})

@@ -30,15 +30,14 @@ class Lab:
 
     def attach(self, name: str, found: Machine) -> None:
         """Give a guest that begins to boot its interface."""
-        guest = self.net.member(name).guest
-        address = guest.address
+        address, *more = self.net.addresses(name)
         end = f"v{int(address) % 65536}"
         self.ip(f"link add {end} type veth peer name eth0 netns {found.first}")
         self.ip(f"link set {end} master br0 up")
         for command in (
             "link set lo up",
             f"address add {address}/24 dev eth0",
-            *([f"address add {guest.address6}/64 dev eth0 nodad"] if guest.address6 else []),
+            *(f"address add {each}/64 dev eth0 nodad" for each in more),
             "link set eth0 up",
             f"route add default via {self.host}",
         ):

@@ -141,17 +141,22 @@ def prepared(files: Tree, used: Iterable[str] = ()) -> Iterator[Machine]:
 
 @contextlib.contextmanager
 def running(
-    machine: Machine, suite: str = "bookworm", begun: Callable[[Machine], None] | None = None
+    machine: Machine,
+    suite: str = "bookworm",
+    begun: Callable[[Machine], None] | None = None,
+    binds: Mapping[str, Path] | None = None,
 ) -> Iterator[Machine]:
     """Boot a prepared guest; it ends with the block. `begun` is called as soon as it has a network.
 
-    A second boot has a new root file system.
+    `binds` are folders by where they are seen, in place of those that a guest has. A second boot
+    has a new root file system.
     """
-    binds = {
-        "/opt/phoenix": machine.folder / "guest",
-        "/usr/local/lib/systemd": machine.folder / "guest",
-        "/opt/phoenix-secrets": machine.folder / "secrets",
-    }
+    if binds is None:
+        binds = {
+            "/opt/phoenix": machine.folder / "guest",
+            "/usr/local/lib/systemd": machine.folder / "guest",
+            "/opt/phoenix-secrets": machine.folder / "secrets",
+        }
     (machine.folder / "console").touch()
     needs = {
         "root": str(debian.ensure(suite)),
