@@ -20,9 +20,7 @@ HEAD = "$TTL 300\n{0} IN SOA localhost. hostmaster.localhost. 1 3600 600 86400 3
 
 
 def guest(net: Network, name: str = "webui") -> Tree:
-    (found,) = (
-        a for a in names.artifacts(net) if isinstance(a, GuestFiles) and a.guest == name
-    )
+    (found,) = (a for a in names.artifacts(net) if isinstance(a, GuestFiles) and a.guest == name)
     return found.tree
 
 
@@ -83,9 +81,10 @@ def test_both_families() -> None:
     assert ("10.0.0.114", "webui.phoenix.internal") in found
     versions = [":" in address for address, _ in found]
     assert versions == sorted(versions)
-    assert b"webui.phoenix.internal. IN AAAA fd00::114\n" in kit(net).file(
-        "phoenix.internal.zone"
-    ).data
+    assert (
+        b"webui.phoenix.internal. IN AAAA fd00::114\n"
+        in kit(net).file("phoenix.internal.zone").data
+    )
 
 
 def test_resolv_conf_is_ours_on_plain_lxc_alone() -> None:

@@ -1,6 +1,5 @@
 """Several running guests on one bridge: the reference network in small, with a client beside it."""
 
-
 from __future__ import annotations
 
 import contextlib

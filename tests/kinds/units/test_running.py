@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from builder.network import Network
+from builder.tree import File, Tree
 from tests.kinds.slots.world import SCRIPT, program
 from tests.kinds.traefik.running import documents, network
 from tests.kinds.units import lab as labs
@@ -47,6 +48,12 @@ def lab() -> Iterator[Lab]:
 
 def answered(lab: Lab) -> bool:
     return lab.ask("nginx-gateway", OUTSIDE) == "200 program\n"
+
+
+def queues(guest: Machine) -> set[str]:
+    """Lengths of the queues of all listeners that outsiders are led to."""
+    listed = guest.must("ss", "-Hltn", "sport", ">=", "20000").splitlines()
+    return {line.split()[2] for line in listed if "127.0.0.1" not in line}
 
 
 def moment(guest: Machine, unit: str, name: str) -> int:
@@ -94,10 +101,28 @@ def test_daemons_are_what_their_units_say(lab: Lab, name: str) -> None:
 def test_queues_are_as_long_as_the_kernel_allows(lab: Lab) -> None:
     """Go asks /proc/sys for it; where that is hidden, bursts are refused beyond 128."""
     for name in ("traefik-mesh", "webui"):
-        listed = lab.guests[name].must("ss", "-Hltn", "sport", ">=", "20000").splitlines()
-        outside = [line.split()[2] for line in listed if "127.0.0.1" not in line]
-        assert outside
-        assert set(outside) == {"4096"}
+        assert queues(lab.guests[name]) == {"4096"}
+
+
+def test_twins() -> None:
+    """What these tests see where the units are less careful: the names' unit falls out of the boot
+    by a cycle in the ordering, Traefik's queue is short.
+    """
+    files = {e.path: e for e in machine.tree(net(), "traefik-mesh")}
+    for path, line in (
+        ("units/phoenix-names.path", b"DefaultDependencies=no\n"),
+        ("units/phoenix-traefik@.service", b"ProcSubset=all\n"),
+    ):
+        entry = files[path]
+        assert isinstance(entry, File)
+        assert line in entry.data
+        files[path] = File(path, entry.data.replace(line, b""))
+    programs = net().mesh.programs
+    with machine.booted(Tree.of(files.values()), programs) as guest:
+        guest.until(lambda: guest.active("phoenix-traefik@a.service") == "active")
+        assert "phoenix.internal" not in guest.read("/etc/hosts")
+        assert guest.property("phoenix-names.service", "ExecMainExitTimestampMonotonic") == "0"
+        assert queues(guest) == {"128"}
 
 
 def test_keys_are_read_by_whom_they_are_for(lab: Lab) -> None:

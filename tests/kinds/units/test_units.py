@@ -91,7 +91,11 @@ def test_tokens_are_credentials_of_the_client_alone() -> None:
         "provider": "cloudflare", "environment": {"CF_DNS_API_TOKEN": "env:T"},
     }  # fmt: skip
     net = network(
-        {**reference, "acme": {"own": directory}, "certificates": {"chat.example.org": {"acme": "own"}}}
+        {
+            **reference,
+            "acme": {"own": directory},
+            "certificates": {"chat.example.org": {"acme": "own"}},
+        }
     )
     acme = settings(net, "nginx-gateway", "phoenix-acme.service")
     name = "own.CF_DNS_API_TOKEN"
