@@ -15,6 +15,7 @@ import ssl
 import sys
 import threading
 
+LONGEST = 120
 
 def connection(address: str, port: str, name: str, root: str) -> http.client.HTTPSConnection:
     context = ssl.create_default_context(cafile=root)
@@ -64,7 +65,9 @@ def load(address: str, port: str, name: str, path: str, root: str) -> None:
     for thread in threads:
         thread.start()
     print("started", flush=True)
-    ended.wait()
+    # Bounded, in case that nobody is left to send the signal.
+    ended.wait(LONGEST)
+    ended.set()
     for thread in threads:
         thread.join()
     print(f"answered {sum(answered)}", *failed[:20], sep="\n")
