@@ -19,8 +19,9 @@ Draw = Any
 PROTOCOLS = ("http", "https", "h2c", "grpc", "tcp")
 PROFILES = ("web", "stream", "websocket", "upload", "slow", "llm")
 _SIZES = ("512MiB", "1GiB", "48GiB")
+_NOT_SHOWN = ("Cc", "Cf", "Cs", "Cn")
 _TEXT = st.text(
-    st.characters(min_codepoint=0x20, max_codepoint=0x2FFF, exclude_categories=("Cc", "Cf", "Cs", "Cn")),
+    st.characters(min_codepoint=0x20, max_codepoint=0x2FFF, exclude_categories=_NOT_SHOWN),
     min_size=8,
     max_size=40,
 ).filter(lambda t: len(t.strip()) >= 8)

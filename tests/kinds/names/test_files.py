@@ -97,7 +97,7 @@ def test_resolv_conf_is_ours_on_plain_lxc_alone() -> None:
 
 
 def test_operator_reaches_exposed_names_where_traffic_enters() -> None:
-    found = dict((n, a) for a, n in pairs(kit(network()).file("hosts").data))
+    found = {name: address for address, name in pairs(kit(network()).file("hosts").data)}
     assert found["chat.example.org"] == "192.168.1.10"
     assert found["vllm-1.phoenix.internal"] == "10.0.0.111"
 

@@ -1,4 +1,4 @@
-"""The two slots of a front under Debian's systemd: rules by the kernel, the tool by what it does."""
+"""Two slots of a front under Debian's systemd: rules by the kernel, the tool by what it does."""
 
 from __future__ import annotations
 

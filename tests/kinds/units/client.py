@@ -17,6 +17,7 @@ import threading
 
 LONGEST = 120
 
+
 def connection(address: str, port: str, name: str, root: str) -> http.client.HTTPSConnection:
     context = ssl.create_default_context(cafile=root)
     made = http.client.HTTPSConnection(name, int(port), context=context, timeout=20)
