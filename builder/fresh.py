@@ -174,13 +174,12 @@ def _keys() -> tuple[str, str]:
 
 
 def _made(root: str) -> _Found:
-    """What a build leaves: the store's folder, each host's link with its release's folder."""
+    """What a build leaves: the store's folder, and the release that each host's link leads to."""
     dist = os.path.join(root, "dist")
     yield "dist/store", os.stat(os.path.join(dist, "store"))
     with os.scandir(dist) as entries:
         for entry in entries:
             if entry.is_symlink():
-                yield f"dist/{entry.name}\0link", entry.stat(follow_symlinks=False)
                 yield f"dist/{entry.name}", entry.stat()
                 manifest = f"{entry.path}/manifest.json"
                 yield f"dist/{entry.name}/manifest.json", os.lstat(manifest)

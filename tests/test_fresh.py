@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -182,6 +183,23 @@ def rounded(at: os.stat_result) -> Any:
     )
 
 
+@pytest.mark.parametrize("fact", ["st_size", "st_mtime_ns", "st_ctime_ns", "st_ino"])
+def test_each_fact_counts(fact: str) -> None:
+    names = ("st_size", "st_mtime_ns", "st_ctime_ns", "st_ino")
+    one: Any = SimpleNamespace(**dict.fromkeys(names, 1))
+    other: Any = SimpleNamespace(**{**vars(one), fact: 2})
+    assert fresh._facts([("a", one)]) != fresh._facts([("a", other)])
+
+
+def test_without_a_clock_all_is_young(root: Path) -> None:
+    settle(root)
+    # Where dist/ takes no file, nobody knows the file system's time.
+    shutil.rmtree(root / "dist")
+    _, young = fresh.observe(str(root))
+    files = (path for name in fresh.READ for path in (root / name).rglob("*") if path.is_file())
+    assert sorted(young) == sorted(str(path.relative_to(root)) for path in files)
+
+
 def within_a_tick(act: Callable[[], object]) -> None:
     """Do it at a second's beginning, so that it ends in the same."""
     while time.time() % 1 > 0.5:
@@ -240,7 +258,9 @@ def test_what_a_link_leads_to_is_looked_at(root: Path) -> None:
 
 
 def test_links_in_a_circle_and_to_nowhere_end(root: Path) -> None:
+    # Each of the two is in the other: without an end, 2⁴⁰ folders.
     (root / "configs/self").symlink_to(".")
+    (root / "configs/twin").symlink_to(".")
     (root / "configs/nowhere").symlink_to("not there")
     stamp(root)
     assert answer(root)

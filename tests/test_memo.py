@@ -150,10 +150,18 @@ CODE: dict[str, Callable[[Path], object]] = {
     "added": lambda root: (root / "overlays/x/z").write_text(""),
     "removed": lambda root: (root / "overlays/x/y").unlink(),
     "swapped": lambda root: swapped(root / "builder/a.py", root / "builder/kinds/b.py"),
+    "merged": lambda root: merged(root / "overlays/x/y", root / "schema/s.json"),
     "package": lambda root: (root / "site-packages/jinja2-3.1.6.dist-info").rename(
         root / "site-packages/jinja2-3.1.7.dist-info"
     ),
 }
+
+
+def merged(one: Path, other: Path) -> None:
+    """One file that holds what stood between the two when they were read one after the other."""
+    place = f"{other.parent.name}/{other.name}"
+    one.write_text(f"{one.read_text()}\0{place}\0{other.read_text()}")
+    other.unlink()
 
 
 def swapped(one: Path, other: Path) -> None:

@@ -104,14 +104,21 @@ def judge() -> Iterator[Machine]:
         yield found
 
 
-def networkd(judge: Machine, files: Tree) -> str:
-    """What cloud-init and netplan make of the network configuration, for systemd-networkd."""
+def networkd(judge: Machine, files: Tree, by_cloud_init: bool) -> str:
+    """What netplan makes of the network configuration for systemd-networkd; handed on by
+    cloud-init, or as it is, since the format is netplan's.
+    """
     judge.shell("rm -rf /tmp/net; mkdir -p /tmp/net")
-    judge.write("/tmp/net/config", files.file("cloud-init/network-config").data.decode())
-    judge.must(
-        "cloud-init", "devel", "net-convert", "--network-data", "/tmp/net/config", "--kind",
-        "yaml", "--output-kind", "netplan", "--distro", "debian", "--directory", "/tmp/net",
-    )  # fmt: skip
+    text = files.file("cloud-init/network-config").data.decode()
+    if by_cloud_init:
+        judge.write("/tmp/net/config", text)
+        judge.must(
+            "cloud-init", "devel", "net-convert", "--network-data", "/tmp/net/config", "--kind",
+            "yaml", "--output-kind", "netplan", "--distro", "debian", "--directory", "/tmp/net",
+        )  # fmt: skip
+    else:
+        indented = "".join(f"  {line}\n" for line in text.splitlines())
+        judge.write("/tmp/net/etc/netplan/kit.yaml", f"network:\n{indented}")
     judge.must("netplan", "generate", "--root-dir", "/tmp/net")
     return judge.shell("cat /tmp/net/run/systemd/network/*")
 
@@ -124,7 +131,7 @@ def networkd(judge: Machine, files: Tree) -> str:
 @pytest.mark.judge
 @pytest.mark.needs("root", "unshare", "mmdebstrap", "ip")
 def test_network_as_netplan_reads_it(judge: Machine, keys: Mapping[str, object]) -> None:
-    told = networkd(judge, kit(net(**keys)))
+    told = networkd(judge, kit(net(**keys)), by_cloud_init="address6" in keys)
     wanted = {"Address=10.0.0.201/24", "DNS=9.9.9.9", "DNS=1.1.1.1", "Domains=phoenix.internal"}
     wanted |= {"Gateway=10.0.0.1", "IPv6AcceptRA=no"}
     wanted |= {"Name=e*"} if "mac" in keys else {"MACAddress=bc:24:11:00:02:01"}

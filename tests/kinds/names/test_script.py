@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from builder.emit.template import OVERLAYS
-from tests.judges import pki
 from tests.kinds.traefik.running import network, site
 from tests.kinds.units import debian, machine
 from tests.kinds.units.machine import Machine
@@ -36,7 +35,6 @@ def running() -> Iterator[Machine]:
     files = machine.tree(network(site(), "lab"), "webui")
     with machine.prepared(files) as found:
         other = machine.copy(found, 1, 2)
-        machine.put(other / "trust/root.crt", pki.Authority().root)
         hosts = files.file("names/hosts").data + b"10.0.0.99 more.phoenix.internal\n"
         machine.put(other / "names/hosts", hosts)
         again = machine.copy(found, 1, 4)
@@ -45,6 +43,10 @@ def running() -> Iterator[Machine]:
         (bare / "trust/root.crt").unlink()
         with machine.running(found):
             found.must("systemctl", "stop", "phoenix-names.path")
+            # Of another name, by which OpenSSL's links go.
+            new = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -noenc -keyout /dev/null"
+            made = found.must("openssl", *new.split(), "-subj", "/CN=another root")
+            machine.put(other / "trust/root.crt", made.encode())
             yield found
 
 
@@ -134,6 +136,10 @@ def test_resolv_conf_replaces_a_link_and_not_its_target(running: Machine) -> Non
         "/opt/phoenix/current/names/resolv.conf"
     )
     assert "search phoenix.internal\nnameserver 9.9.9.9\n" in running.read("/etc/resolv.conf")
+    # Nor is a link left that leads to the same, until they change it.
+    running.shell("cp /etc/resolv.conf /run/stub; ln -sf /run/stub /etc/resolv.conf")
+    running.must(*ALONE)
+    assert running.run("test", "-L", "/etc/resolv.conf").code == 1
 
 
 def test_shells_are_told(running: Machine) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from builder.kinds import units
 from builder.network import Network
 from builder.tree import File, Tree
 from tests.kinds.slots.world import SCRIPT, program
@@ -67,6 +68,30 @@ def test_client_to_gateway_to_mesh_to_front_to_program(lab: Lab) -> None:
     lab.guests["nginx-gateway"].until(lambda: answered(lab), 30)
     for name, guest in lab.guests.items():
         assert guest.must("systemctl", "is-system-running") == "running\n", name
+
+
+def verified(guest: Machine, *more: str) -> str:
+    """What systemd-analyze has to say of all our units, both slots of each."""
+    folder = "/opt/phoenix/current/units"
+    names = guest.must("ls", folder).split()
+    found = [n for n in names if n.endswith((".service", ".path", ".timer"))]
+    paths = [f"{folder}/{one}" for name in found for one in units._instances(name)]
+    done = guest.run(
+        "systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", *paths, *more
+    )
+    return done.out + done.err + ("" if done.code == 0 else f"exit {done.code}")
+
+
+@pytest.mark.parametrize("name", GUESTS)
+def test_systemd_takes_every_unit(lab: Lab, name: str) -> None:
+    guest = lab.guests[name]
+    # A slot that was never started has no folder in which its program would be found.
+    folder = f"/var/lib/phoenix/slots/{lab.net.member(name).daemon}"
+    guest.run("ln", "-s", "/opt/phoenix/1", f"{folder}/b")
+    assert verified(guest) == ""
+    guest.run("rm", f"{folder}/b")
+    guest.write("/tmp/bad.service", "[Service]\nExecStart=/bin/true\nUsr=x\n")
+    assert "Unknown key 'Usr'" in verified(guest, "/tmp/bad.service")
 
 
 @pytest.mark.parametrize("name", GUESTS)
@@ -162,7 +187,13 @@ def test_timer_renews_and_the_daemon_takes_it(lab: Lab, name: str, port: int) ->
     assert guest.property(DAEMONS[name][0], "NRestarts") == "0"
 
 
-@pytest.mark.parametrize("name", GUESTS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        "traefik-mesh",
+        *(pytest.param(name, marks=pytest.mark.deep) for name in GUESTS if "mesh" not in name),
+    ],
+)
 def test_a_killed_daemon_comes_back(lab: Lab, name: str) -> None:
     guest, (daemon, _) = lab.guests[name], DAEMONS[name]
     before = guest.property(daemon, "MainPID")

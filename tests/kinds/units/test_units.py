@@ -16,7 +16,6 @@ from tests.judges import systemd
 from tests.judges.guest import Guest
 from tests.kinds.traefik.running import documents, network, site
 from tests.kinds.units import machine
-from tests.kinds.units.machine import Machine
 
 MOST = 2.5
 ROLES = ("nginx-gateway", "traefik-mesh", "step-ca", "webui")
@@ -149,30 +148,3 @@ def test_without_hardening_more_is_exposed() -> None:
     plain = File("units/plain.service", b"[Service]\nExecStart=/bin/true\n")
     (level,) = systemd.security(Guest(Tree.of([plain]))).values()
     assert level > 9
-
-
-def verified(guest: Machine, *more: str) -> str:
-    """What systemd-analyze has to say of all our units, both slots of each."""
-    folder = "/opt/phoenix/current/units"
-    names = guest.must("ls", folder).split()
-    found = [n for n in names if n.endswith((".service", ".path", ".timer"))]
-    paths = [f"{folder}/{one}" for name in found for one in units._instances(name)]
-    done = guest.run(
-        "systemd-analyze", "verify", "--man=no", "--recursive-errors=yes", *paths, *more
-    )
-    return done.out + done.err + ("" if done.code == 0 else f"exit {done.code}")
-
-
-@pytest.mark.judge
-@pytest.mark.needs("root", "unshare", "mmdebstrap")
-@pytest.mark.parametrize("name", ROLES)
-def test_systemd_takes_every_unit(name: str) -> None:
-    files, programs = whole(name)
-    slotted = [p for p in ("nginx", "traefik") if p in programs]
-    with machine.booted(files, programs) as guest:
-        if slotted:
-            # The other slot's programs are found once it has been started.
-            guest.run("/opt/phoenix/current/bin/phoenix-slots", "start", "b")
-        assert verified(guest) == ""
-        guest.write("/run/systemd/system/bad.service", "[Service]\nExecStart=/bin/true\nUsr=x\n")
-        assert "Unknown key 'Usr'" in verified(guest, "/run/systemd/system/bad.service")
