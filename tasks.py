@@ -143,12 +143,18 @@ def docs(_: Context) -> int | None:
     return commands.docs()
 
 
-@command()
-def bench(_: Context) -> int | None:
+@command(
+    help={
+        "rounds": "How often each side is measured.",
+        "only": "Only the case of this name; the page is then not written.",
+        "json": JSON,
+    },
+)
+def bench(_: Context, rounds: int = 5, only: str = "", json: bool = False) -> int | None:
     """Measure the speed promises and write docs/benchmarks.md."""
     from tests import bench
 
-    return bench.run()
+    return bench.run(rounds, only, json)
 
 
 namespace = Collection(check, build, diff, test, lint, docs, bench)

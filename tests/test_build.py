@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -361,72 +360,3 @@ def test_a_read_only_dist_in_which_all_is_built(done: Path) -> None:
     said = mounted(done, READ_ONLY, BUILT="1")
     assert "none new, unsigned" in said
     assert "code" not in said
-
-
-# Built twice.
-
-
-def test_two_builds_under_different_conditions_are_the_same(root: Path) -> None:
-    ran = invoke(root, "build", "--check")
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.count("built twice, the same bytes") == 2
-
-
-PLANTED = {
-    "time": "import time; data = str(time.time_ns())",
-    "hash seed": "data = str(hash('phoenix'))",
-    "order of a set": "data = str({f'{n}' for n in range(99)})",
-    "working folder": "import os; data = os.getcwd()",
-    "place of the code": "data = __file__",
-    "umask": "import os; data = str(os.umask(0o22)); os.umask(int(data))",
-    "time zone": "import time; data = time.strftime('%H', time.gmtime(0)) + time.tzname[0]",
-    "locale": "import os; data = os.environ.get('LC_ALL', '') + os.environ.get('LANG', '')",
-    "home": "import os; data = os.path.expanduser('~')",
-    "process": "import os; data = str(os.getpid())",
-    "randomness": "import os; data = os.urandom(8).hex()",
-    "file's time": "import os; data = str(os.stat(__file__).st_ctime_ns)",
-    "order of the input": "from builder.source import read\n"
-    "    data = str([*read('', open('configs/site.yaml', 'rb').read())])",
-}
-
-PLANT = """
-
-def _planted():
-{bodies}
-
-def _with_plants(network, artifacts=artifacts):
-    from builder.kinds.artifact import HostFile
-    plants = (HostFile("names", f"/etc/{{name}}", data.encode()) for name, data in _planted())
-    return (*artifacts(network), *plants)
-
-
-artifacts = _with_plants
-"""
-
-
-def plant(root: Path, codes: Mapping[str, str]) -> None:
-    """Let a kind make a file /etc/plantN of what each code calls `data`."""
-    bodies = (
-        f"    {code}\n    yield 'plant{number}', data\n"
-        for number, code in enumerate(codes.values())
-    )
-    with (root / "builder/kinds/names.py").open("a") as file:
-        file.write(PLANT.format(bodies="".join(bodies)))
-
-
-def test_what_a_kind_takes_from_its_surroundings_is_caught(root: Path) -> None:
-    plant(root, {"nothing": "data = 'the same'", **PLANTED})
-    ran = invoke(root, "build", "--check", "--host", "pve1")
-    assert ran.returncode == 1, ran.stdout + ran.stderr
-    assert "error: two builds of the same configuration differ: pve1 " in ran.stderr
-    named = set(map(int, re.findall(r"pve1 /etc/plant(\d+)", ran.stderr)))
-    missed = [name for number, name in enumerate(PLANTED, 1) if number not in named]
-    assert not missed
-    assert 0 not in named
-    assert "pve1 manifest" in ran.stderr
-
-
-def test_a_plant_that_is_always_the_same_is_taken(root: Path) -> None:
-    plant(root, {"nothing": "data = 'the same'"})
-    ran = invoke(root, "build", "--check", "--host", "pve1")
-    assert ran.returncode == 0, ran.stderr

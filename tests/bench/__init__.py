@@ -24,7 +24,7 @@ NIX = needs.program("nix-build", "nix-bin")
 
 def run(rounds: int = 5, only: str = "", json: bool = False) -> int:
     """Measure all cases, or the one called `only`; the page is written where all ran with Nix."""
-    nix = NIX.present()
+    nix, rounds = NIX.present(), max(rounds, 1)
     if not nix:
         cli.say(f"without Nix there is nothing to compare with: {NIX.mend}")
     beside = inputs.default_cache().parent

@@ -14,7 +14,10 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: seconds by the wall clock, and the largest memory of any of its processes."""
+    """One run: seconds by the wall clock, and the largest memory of any of its processes.
+
+    Of memory it is an upper bound: Linux counts in what the one who started it had itself.
+    """
 
     seconds: float
     mebibytes: float

@@ -36,7 +36,7 @@ def main(hosts: list[str]) -> None:
     """Build `hosts` of the project in the working folder."""
     began = time.perf_counter()
     add("import invoke", importlib.import_module)("invoke.main")
-    for name in ("jsonschema", "jinja2", "yaml"):
+    for name in ("jsonschema", "jinja2"):
         add(f"import {name}", importlib.import_module)(name)
     add("import the builder", importlib.import_module)("builder.commands")
     building = add("import the builder", importlib.import_module)("builder.build")
