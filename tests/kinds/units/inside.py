@@ -95,7 +95,9 @@ def _cgroup(name: str) -> Path:
     place = "/mnt"
     mount("none", place, "cgroup2")
     for old in Path(place).glob("phoenix-guest-*"):
-        _dissolve(old)
+        # Of one that was killed; a neighbour's may still be empty.
+        if not Path("/proc", old.name.rpartition("-")[2]).exists():
+            _dissolve(old)
     own = Path(place, name)
     own.mkdir()
     (own / "cgroup.procs").write_text("0")

@@ -88,7 +88,7 @@ def ca_secrets() -> dict[str, bytes]:
 
 @contextlib.contextmanager
 def running(net: Network, names: tuple[str, ...]) -> Iterator[Lab]:
-    """These guests of a network, booted all at once."""
+    """These guests of a network: the first one booted alone, then the others at once."""
     with contextlib.ExitStack() as stack:
         command = ["unshare", "--net", "sleep", "infinity"]
         holder = subprocess.Popen(command)
@@ -102,10 +102,11 @@ def running(net: Network, names: tuple[str, ...]) -> Iterator[Lab]:
             lab.ip(f"address add {net.host.bridges[0].address6} dev br0 nodad")
         lab.ip("link set br0 up")
         lab.ip("link set lo up")
-        booting = [_guest(lab, name) for name in names]
+        lab.guests[names[0]] = stack.enter_context(_guest(lab, names[0]))
+        booting = [_guest(lab, name) for name in names[1:]]
         with ThreadPoolExecutor() as pool:
             started = [pool.submit(each.__enter__) for each in booting]
-            for name, each, result in zip(names, booting, started, strict=True):
+            for name, each, result in zip(names[1:], booting, started, strict=True):
                 lab.guests[name] = result.result()
                 stack.push(each)
         yield lab

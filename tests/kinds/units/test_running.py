@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
@@ -57,6 +58,26 @@ def queues(guest: Machine) -> set[str]:
     return {line.split()[2] for line in listed if "127.0.0.1" not in line}
 
 
+def cycle(guest: Machine) -> list[str]:
+    """Units that wait for each other in a ring, [] where there is none.
+
+    systemd drops a job of such a ring at boot, sometimes this one and sometimes that, and says so
+    before anybody listens.
+    """
+    after: dict[str, list[str]] = {}
+    # A unit whose job was dropped is not in memory, and no pattern finds it.
+    ours = guest.shell("cd /usr/local/lib/systemd/system; ls -d phoenix-*.* | grep -v @").split()
+    shown = guest.must("systemctl", "show", "--property=Id,After", "*", *ours)
+    for block in shown.split("\n\n"):
+        told = dict(line.split("=", 1) for line in block.splitlines())
+        after[told["Id"]] = told.get("After", "").split()
+    try:
+        TopologicalSorter(after).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
 def moment(guest: Machine, unit: str, name: str) -> int:
     found = int(guest.property(unit, f"{name}TimestampMonotonic"))
     assert found, (unit, name)
@@ -97,6 +118,7 @@ def test_systemd_takes_every_unit(lab: Lab, name: str) -> None:
 @pytest.mark.parametrize("name", GUESTS)
 def test_order_of_the_boot(lab: Lab, name: str) -> None:
     guest, (daemon, _) = lab.guests[name], DAEMONS[name]
+    assert cycle(guest) == []
     names = moment(guest, "phoenix-names.service", "ExecMainExit")
     assert names <= moment(guest, "sysinit.target", "ActiveEnter")
     began = moment(guest, daemon, "ExecMainStart")
@@ -130,8 +152,8 @@ def test_queues_are_as_long_as_the_kernel_allows(lab: Lab) -> None:
 
 
 def test_twins() -> None:
-    """What these tests see where the units are less careful: the names' unit falls out of the boot
-    by a cycle in the ordering, Traefik's queue is short.
+    """What these tests see where the units are less careful: the names' unit waits for what waits
+    for it, Traefik's queue is short.
     """
     files = {e.path: e for e in machine.tree(net(), "traefik-mesh")}
     for path, line in (
@@ -145,8 +167,7 @@ def test_twins() -> None:
     programs = net().mesh.programs
     with machine.booted(Tree.of(files.values()), programs) as guest:
         guest.until(lambda: guest.active("phoenix-traefik@a.service") == "active")
-        assert "phoenix.internal" not in guest.read("/etc/hosts")
-        assert guest.property("phoenix-names.service", "ExecMainExitTimestampMonotonic") == "0"
+        assert {"phoenix-names.service", "phoenix-names.path"} <= set(cycle(guest))
         assert queues(guest) == {"128"}
 
 
