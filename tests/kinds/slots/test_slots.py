@@ -397,6 +397,22 @@ def test_boot_runs_the_live_slot_from_the_running_generation(lab: Lab, guest: Ma
     up(lab, guest, "b")
 
 
+def test_a_boot_with_wrong_rules_goes_on_without_the_daemon(guest: Machine) -> None:
+    machine.put(machine.copy(guest, 1, 7) / "slots/a.nft", b"nonsense\n")
+    guest.flip(7)
+    guest.shell(f"systemctl stop 'phoenix-nginx@*' phoenix-slots; rm -rf {RUN}")
+    began = time.monotonic()
+    guest.must("systemctl", "start", "multi-user.target")
+    assert time.monotonic() - began < 15
+    guest.until(lambda: guest.active("phoenix-slots.service") == "failed")
+    assert guest.active("phoenix-nginx@a.service") == "inactive"
+    guest.flip(1)
+    machine.forget(guest, 7)
+    guest.must("systemctl", "reset-failed")
+    boots(guest)
+    guest.until(lambda: guest.active("phoenix-nginx@a.service") == "active")
+
+
 def test_off_takes_everything_away(lab: Lab, guest: Machine) -> None:
     started(guest, "b")
     do(guest, "off")

@@ -1,8 +1,9 @@
 """The program that becomes a guest: namespaces as an unprivileged container has them, then systemd.
 
-It stands on its own (standard library only, started by path under `python -I -S`). Descriptor 3
-brings what is needed as JSON and takes the process id of the guest's first process; when it is
-closed at the other end, or its parent dies, the guest ends with all that runs in it.
+It stands on its own (standard library only, started by path under `python -I -S`). The descriptor
+that it is given brings what is needed as JSON, takes the process id of the guest's first process,
+and brings the word to boot, "g"; when it is closed at the other end, or its parent dies, the guest
+ends with all that runs in it.
 
 The root is an overlay over a Debian root that is mapped to the guest's ids, so that root inside is
 100000 outside, as LXC has it.
@@ -144,8 +145,10 @@ def _root(needs: dict[str, Any], userns: int) -> str:
     return root
 
 
-def _become(root: str, out: int) -> None:
-    """In the new namespaces, as first process: mount what a guest has, and be systemd."""
+def _become(root: str, out: int, go: int) -> None:
+    """In the new namespaces, as first process: mount what a guest has, and be systemd as soon as
+    `go` says that it has a network.
+    """
     # A mount of our own: one that came along is locked in its place.
     mount(root, root, flags=_MS_BIND | _MS_REC)
     for name in ("pts", "shm"):
@@ -165,6 +168,8 @@ def _become(root: str, out: int) -> None:
     for number in (0, 1, 2):
         os.dup2(out if number else os.open("/dev/null", os.O_RDONLY), number)
     _LIBC.sethostname(b"guest", 5)
+    if os.read(go, 1) != b"1":
+        os._exit(1)
     os.closerange(3, 64)
     arguments = ["/sbin/init", "--log-target=console", "--log-level=info", "--show-status=no"]
     os.execve(arguments[0], arguments, {"container": "lxc", "PATH": "/usr/sbin:/usr/bin"})
@@ -180,9 +185,12 @@ def main() -> None:
     _checked(_LIBC.unshare(0x00020000), "unshare")
     mount("none", "/", flags=_MS_REC | _MS_PRIVATE)
     group = _cgroup(f"phoenix-guest-{os.getpid()}")
+    go, say = os.pipe()
     child, wake = _namespace()
     if not child:
-        _inner(out)
+        os.close(say)
+        _inner(out, go)
+    os.close(go)
     userns = os.open(f"/proc/{child}/ns/user", os.O_RDONLY)
     _root(needs, userns)
     pid = os.open(f"/proc/{child}", os.O_RDONLY)
@@ -193,7 +201,9 @@ def main() -> None:
         first = Path(f"/proc/self/fd/{pid}/task/{child}/children").read_text().strip()
         time.sleep(0.01)
     control.send(json.dumps({"first": int(first)}).encode())
-    control.recv(1)
+    if control.recv(1) == b"g":
+        os.write(say, b"1")
+        control.recv(1)
     os.kill(int(first), signal.SIGKILL)
     os.waitpid(child, 0)
     deadline = time.monotonic() + 5
@@ -203,7 +213,7 @@ def main() -> None:
         time.sleep(0.02)
 
 
-def _inner(out: int) -> None:
+def _inner(out: int, go: int) -> None:
     _checked(_LIBC.unshare(_OTHERS), "unshare")
     first = os.fork()
     if first:
@@ -211,7 +221,7 @@ def _inner(out: int) -> None:
         os._exit(0)
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     mount("none", "/", flags=_MS_REC | _MS_PRIVATE)
-    _become("/tmp/root", out)
+    _become("/tmp/root", out, go)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Lab:
         self.guests: dict[str, Machine] = {}
 
     def attach(self, name: str, found: Machine) -> None:
-        """Give a guest that begins to boot its interface."""
+        """Give a guest its interface, before it boots."""
         address, *more = self.net.addresses(name)
         end = f"v{int(address) % 65536}"
         self.ip(f"link add {end} type veth peer name eth0 netns {found.first}")

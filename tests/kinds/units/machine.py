@@ -146,7 +146,7 @@ def running(
     begun: Callable[[Machine], None] | None = None,
     binds: Mapping[str, Path] | None = None,
 ) -> Iterator[Machine]:
-    """Boot a prepared guest; it ends with the block. `begun` is called as soon as it has a network.
+    """Boot a prepared guest; it ends with the block. `begun` is called before, for its network.
 
     `binds` are folders by where they are seen, in place of those that a guest has. A second boot
     has a new root file system.
@@ -177,6 +177,7 @@ def running(
         machine.first = json.loads(answer)["first"]
         if begun:
             begun(machine)
+        ours.send(b"g")
         _await(machine)
         yield machine
     finally:
