@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ctypes
+import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from builder.network import Network
 from tests.judges import pki
 from tests.kinds.traefik.running import documents, network
-from tests.kinds.units import lab, machine
+from tests.kinds.units import lab
 from tests.kinds.units.lab import Lab
 from tests.kinds.units.machine import Machine
 
 SCRIPT = "/opt/phoenix/current/bin/phoenix-slots"
+HERE = "10.0.0.114"
 STATE, RUN = "/var/lib/phoenix/slots", "/run/phoenix-slots"
 PUBLIC, SLOT_A, SLOT_B = 8080, 20001, 21001
 NAME = "webui.phoenix.internal"
@@ -93,6 +97,51 @@ def leads(guest: Machine) -> str:
     return found
 
 
-def generation(guest: Machine, number: int) -> None:
-    """A generation like the first."""
-    machine.copy(guest, 1, number)
+def do(guest: Machine, *words: str) -> str:
+    return guest.must(SCRIPT, *words)
+
+
+def started(guest: Machine, slot: str) -> None:
+    """Start a slot and wait until its port is listened on."""
+    do(guest, "start", slot)
+    port = {"a": SLOT_A, "b": SLOT_B}[slot]
+    guest.until(lambda: f":{port} " in guest.must("ss", "-Hltn"))
+
+
+opened: list[ssl.SSLSocket] = []
+
+
+def connection(lab: Lab) -> ssl.SSLSocket:
+    """A kept connection of a client outside."""
+    context = ssl.create_default_context(cadata=pki.authority().root.decode())
+    with within(lab):
+        made = socket.create_connection((HERE, PUBLIC), timeout=10)
+    opened.append(context.wrap_socket(made, server_hostname=NAME))
+    return opened[-1]
+
+
+class within:  # noqa: N801
+    """Sockets made in here belong to the clients' network."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+
+    def __enter__(self) -> None:
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.back = open("/proc/self/ns/net")
+        with open(f"/proc/{self.lab.holder}/ns/net") as there:
+            assert self.libc.setns(there.fileno(), 0x40000000) == 0
+
+    def __exit__(self, *_: object) -> None:
+        assert self.libc.setns(self.back.fileno(), 0x40000000) == 0
+        self.back.close()
+
+
+def ask(kept: ssl.SSLSocket) -> str:
+    kept.sendall(f"GET / HTTP/1.1\r\nHost: {NAME}\r\n\r\n".encode())
+    found = b""
+    while b"program" not in found:
+        data = kept.recv(9999)
+        assert data, "closed"
+        found += data
+    return found.decode()
