@@ -77,7 +77,7 @@ def _unobtainable(lock: Lock, entry: Input, pin: Pin, answers: Sequence[str]) ->
 def _hint(entry: Input) -> str:
     if isinstance(entry, Url):
         return "give another url, or further sources, in the lock"
-    return f"with a network, ./invoke inputs.update {entry.name} moves the pin to what there is now"
+    return f"with a network, ./invoke inputs.update --name {entry.name} moves the pin to the newest"
 
 
 def _further(entry: Input, pin: Pin, cache: Cache) -> Iterator[Attempt]:

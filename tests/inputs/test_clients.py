@@ -51,7 +51,7 @@ def test_a_vanished_wheel_says_how_to_move_its_pin(index: Path, tmp_path: Path) 
         f"{locked.path}: input 'tool': tool 0.9 is not to be had\n"
         "  pip: No matching distribution found for tool==0.9"
     )
-    assert "./invoke inputs.update tool" in error.value.hint
+    assert "./invoke inputs.update --name tool" in error.value.hint
     assert left(tmp_path / "cache") == []
 
 
@@ -109,7 +109,7 @@ def test_one_vanished_package_names_itself_and_every_answer(
     assert told[0] == f"{locked.path}: input 'tool': lib 1 is not to be had"
     assert told[1] == "  APT, this machine's lists: Unable to locate package lib:amd64"
     assert told[2].startswith("  APT, bookworm of this machine's mirrors: Unable to locate package")
-    assert "./invoke inputs.update tool" in error.value.hint
+    assert "./invoke inputs.update --name tool" in error.value.hint
     # The package that did come stays, by its hash; no layer does.
     assert left(tmp_path / "cache") == [f"files/{pin['sha256']}"]
 
