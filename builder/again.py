@@ -18,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from builder import fresh
-from builder.build import Built, Progress, fetch, needed
-from builder.load import load
+from builder.build import Built, Progress, derived, fetch
+from builder.load import files, load
 from builder.problems import UserError
 from builder.source import Data, read
 
 NOBODY = 65534
 
-Made = dict[str, str]
-"""What was made, by name → digest; "" is the manifest itself."""
+Digests = dict[str, str]
+"""The digest of each artifact of a host, by its name; "" is the manifest itself."""
 
 
 def compare(root: Path, built: Sequence[Built], progress: Progress) -> None:
@@ -36,7 +36,7 @@ def compare(root: Path, built: Sequence[Built], progress: Progress) -> None:
         folder = Path(name) / "another place"
         progress("building again under other conditions")
         _copy(root, folder)
-        (folder / "programs.json").write_text(json.dumps(_programs(root, hosts, progress)))
+        (folder / "programs.json").write_text(json.dumps(_programs(root, built, progress)))
         second = _run(folder, hosts)
     differing = [line for b in built for line in _differing(b, second[b.host])]
     if differing:
@@ -46,7 +46,7 @@ def compare(root: Path, built: Sequence[Built], progress: Progress) -> None:
         )
 
 
-def _differing(built: Built, second: Made) -> Iterator[str]:
+def _differing(built: Built, second: Digests) -> Iterator[str]:
     first = {a.name: a.digest for a in built.artifacts}
     for name in sorted({*first, *second} - {""}):
         if first.get(name) != second.get(name):
@@ -55,9 +55,9 @@ def _differing(built: Built, second: Made) -> Iterator[str]:
         yield f"{built.host} manifest"
 
 
-def _programs(root: Path, hosts: Sequence[str], progress: Progress) -> list[dict[str, Any]]:
+def _programs(root: Path, built: Sequence[Built], progress: Progress) -> list[dict[str, Any]]:
     """The pinned programs' layers as data: the second build needs no cache of inputs."""
-    found = fetch(root, needed(load(root, hosts)), progress)
+    found = fetch(root, sorted({name for b in built for name in b.programs}), progress)
     return [
         {
             "name": c.program.name,
@@ -72,14 +72,23 @@ def _programs(root: Path, hosts: Sequence[str], progress: Progress) -> list[dict
 
 def _copy(root: Path, folder: Path) -> None:
     for part in fresh.READ:
-        shutil.copytree(root / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-    for path in [folder / "configs" / "site.yaml", *(folder / "configs" / "hosts").glob("*.yaml")]:
+        # Editors leave links to nowhere behind.
+        ignored = shutil.ignore_patterns("__pycache__")
+        try:
+            shutil.copytree(
+                root / part, folder / part, ignore=ignored, ignore_dangling_symlinks=True
+            )
+        except shutil.Error as error:
+            reason = error.args[0][0][2]
+            message = f"the second build has no copy of what is built: {reason}"
+            raise UserError(message) from error
+    for path in files(folder / "configs").values():
         # JSON is YAML too; turned round, its order of keys is another and its meaning the same.
         turned = _turned(read(str(path), path.read_bytes()))
         path.write_text(json.dumps(turned, ensure_ascii=False), encoding="utf-8")
     if os.geteuid() == 0:
-        for parent, folders, files in os.walk(folder.parent):
-            for each in (parent, *(os.path.join(parent, f) for f in (*folders, *files))):
+        for parent, below, beside in os.walk(folder.parent):
+            for each in (parent, *(os.path.join(parent, name) for name in (*below, *beside))):
                 os.chown(each, NOBODY, NOBODY)
 
 
@@ -91,7 +100,7 @@ def _turned(data: Data) -> Data:
     return data
 
 
-def _run(folder: Path, hosts: Sequence[str]) -> dict[str, Made]:
+def _run(folder: Path, hosts: Sequence[str]) -> dict[str, Digests]:
     environment = {
         "PATH": os.environ.get("PATH", ""),
         "HOME": str(folder),
@@ -112,7 +121,7 @@ def _run(folder: Path, hosts: Sequence[str]) -> dict[str, Made]:
     )
     if ran.returncode != 0:
         raise UserError("the second build failed", ran.stderr.decode(errors="replace").strip())
-    made: dict[str, Made] = json.loads(ran.stdout)
+    made: dict[str, Digests] = json.loads(ran.stdout)
     return made
 
 
@@ -129,10 +138,9 @@ def _other_user(environment: Mapping[str, str]) -> dict[str, Any]:
     return user if works else {}
 
 
-def _second(root: Path, hosts: Sequence[str]) -> dict[str, Made]:
+def _second(root: Path, hosts: Sequence[str]) -> dict[str, Digests]:
     """In the second process: what is made of each host, without storing it."""
     from builder import manifest
-    from builder.derive import derive
     from builder.manifest import Layer, Object
     from builder.plan import Program, plan
 
@@ -143,11 +151,11 @@ def _second(root: Path, hosts: Sequence[str]) -> dict[str, Made]:
         node = Object(index[0], f"{name}.index.json", index[1])
         layer = Layer(f"program-{name}", tar, node)
         programs[name] = Program(name, each["version"], each["kind"], layer)
-    config, found = load(root, hosts), dict[str, Made]()
-    for host in config.hosts:
-        planned = plan(derive(config.site, host, config.trust[host.name]), programs)
-        found[host.name] = {a.name: a.digest for a in planned.artifacts}
-        found[host.name][""] = manifest.identity(planned.manifest)
+    found = dict[str, Digests]()
+    for network in derived(load(root, hosts)):
+        planned = plan(network, programs)
+        found[planned.host] = {a.name: a.digest for a in planned.artifacts}
+        found[planned.host][""] = manifest.identity(planned.manifest)
     return found
 
 

@@ -7,15 +7,14 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from builder import inputs, manifest, memo
+from builder import inputs, manifest, memo, origin
 from builder.derive import derive
 from builder.load import Config, load
 from builder.manifest import Layer, LayerIndex, Object
-from builder.model import Host
-from builder.network import PlainHop
+from builder.network import Network, PlainHop
 from builder.plan import Made, Plan, Program, plan
 from builder.store import Signer, Store, Transaction
-from builder.tree import Indexed, digest
+from builder.tree import LINK_MODE, Indexed, digest
 
 Progress = Callable[[str], None]
 
@@ -30,17 +29,19 @@ class Built:
     signed: bool
     made: int
     artifacts: tuple[Made, ...]
+    programs: tuple[str, ...]
     plain: tuple[PlainHop, ...]
     unready: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """A program's layer with the file in the cache of inputs that holds its tar."""
+    """A program's layer, the file in the cache of inputs that holds its tar, and its origin."""
 
     program: Program
     tar: Path
     index: bytes
+    entries: tuple[inputs.Input, ...]
 
 
 def build(
@@ -51,24 +52,29 @@ def build(
     Nothing is in dist/ unless all of it is. Raises ConfigError and UserError.
     """
     progress("reading configs/")
-    config = load(root, only)
-    cached = fetch(root, needed(config), progress)
+    networks = derived(load(root, only))
+    cached = fetch(root, needed(networks), progress)
     store, remembered = Store(root / "dist"), root / "dist" / ".memo"
-    planner = _Planner(config, cached, memo.code(root), memo.read(remembered))
+    programs = {name: each.program for name, each in cached.items()}
+    entries = {name: each.entries for name, each in cached.items()}
+    planner = _Planner(programs, memo.code(root), memo.read(remembered))
     with store.transaction(signer) as transaction:
         for program in cached.values():
             transaction.put_file(program.program.layer.tar, program.tar)
             transaction.put(program.program.layer.index, program.index)
         there = store.names()
-        for host in config.hosts:
-            planned = planner.planned(host, there, progress)
+        for network in networks:
+            planned = planner.planned(network, there, progress)
             for item, data in planned.objects:
                 transaction.put(item, data)
-            transaction.release(host.name, planned.manifest)
-    memo.write(remembered, planner.known)
+            beside = origin.beside(planned.manifest, entries)
+            transaction.release(planned.host, planned.manifest, beside)
+    known = {network.host.name: planner.known[network.host.name] for network in networks}
+    # A build of all hosts forgets those that are gone.
+    memo.write(remembered, planner.known if only else known)
     progress("")
     new = {name.partition("-")[0] for name in transaction.made}
-    return tuple(_built(transaction, planner.known[host.name], new) for host in config.hosts)
+    return tuple(_built(transaction, each, new) for each in known.values())
 
 
 class _Planner:
@@ -79,25 +85,19 @@ class _Planner:
     """
 
     def __init__(
-        self,
-        config: Config,
-        cached: Mapping[str, Cached],
-        built_by: str,
-        known: Mapping[str, memo.Known],
+        self, programs: Mapping[str, Program], built_by: str, known: Mapping[str, memo.Known]
     ) -> None:
-        self.config, self.built_by = config, built_by
-        self.programs = {name: c.program for name, c in cached.items()}
-        self.known = dict(known)
+        self.programs, self.built_by, self.known = programs, built_by, dict(known)
 
-    def planned(self, host: Host, there: Container[str], progress: Progress) -> Plan:
+    def planned(self, network: Network, there: Container[str], progress: Progress) -> Plan:
         """The plan of a host; without objects where all of them are `there` already."""
-        trust = self.config.trust[host.name]
-        key = memo.key(self.built_by, self.config.site, host, trust, self.programs.values())
+        host = network.host
+        programs = self.programs.values()
+        key = memo.key(self.built_by, network.site, host, network.trust, programs)
         known = self.known.get(host.name)
         if known and known.key == key and all(name in there for name in known.objects):
             return known.planned
         progress(f"building {host.name}")
-        network = derive(self.config.site, host, trust)
         planned = plan(network, self.programs)
         objects = tuple(item.stored() for item, _ in planned.objects)
         slim = replace(planned, objects=())
@@ -105,13 +105,15 @@ class _Planner:
         return planned
 
 
-def needed(config: Config) -> tuple[str, ...]:
+def derived(config: Config) -> tuple[Network, ...]:
+    """The network of each host, sorted by name; some 15 KiB each."""
+    return tuple(derive(config.site, host, config.trust[host.name]) for host in config.hosts)
+
+
+def needed(networks: Iterable[Network]) -> tuple[str, ...]:
     """The names of all pinned programs that the hosts' guests run, sorted."""
-    found: set[str] = set()
-    for host in config.hosts:
-        network = derive(config.site, host)
-        found.update(p for member in network.members for p in member.programs)
-    return tuple(sorted(found))
+    programs = (p for network in networks for member in network.members for p in member.programs)
+    return tuple(sorted(set(programs)))
 
 
 def fetch(root: Path, names: Iterable[str], progress: Progress) -> dict[str, Cached]:
@@ -132,13 +134,13 @@ def _cached(layer: inputs.ProgramLayer, kind: str) -> Cached:
     tar = Object(layer.digest, f"{layer.name}.tar", layer.size)
     node = Object(digest(index), f"{layer.name}.index.json", len(index))
     program = Program(layer.name, layer.version, kind, Layer(f"program-{layer.name}", tar, node))
-    return Cached(program, layer.tar_path, index)
+    return Cached(program, layer.tar_path, index, layer.entries)
 
 
 def _indexed(entry: Mapping[str, str | int]) -> Indexed:
     path = str(entry["path"])
     if "target" in entry:
-        return Indexed(path, 0o777, 0, "", 0, str(entry["target"]))
+        return Indexed(path, LINK_MODE, 0, "", 0, str(entry["target"]))
     mode, size, offset = int(str(entry["mode"]), 8), int(entry["size"]), int(entry["offset"])
     return Indexed(path, mode, size, str(entry["digest"]), offset)
 
@@ -152,6 +154,7 @@ def _built(transaction: Transaction, known: memo.Known, new: Container[str]) -> 
         signed=kept.signed,
         made=sum(made.digest in new for made in planned.artifacts),
         artifacts=planned.artifacts,
+        programs=planned.programs,
         plain=known.plain,
         unready=planned.unready,
     )

@@ -18,19 +18,20 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import shutil
 import sys
 from collections.abc import Callable
 from typing import TextIO
 
-from builder.problems import ConfigError, Problem, UserError
+from builder.problems import ConfigError, Problem, UserError, visible
 
 DONE, USER, REFUSED, BUG, ROLLED_BACK, UNREACHABLE = range(6)
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
-BOLD, RED, DIM = "1", "31", "2"
+BOLD, RED = "1", "31"
 
 # What the operating system refuses for a reason that a person mends; the rest is our bug.
 _MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO}
@@ -42,6 +43,9 @@ def run(function: Callable[[], int | None], *, json: bool = False) -> None:
     With `json`, problems are one object on standard output: `{"problems": […]}`, or
     `{"error": {"message", "hint"}}` for what no place in the configuration stands for.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # What the encoding of a terminal lacks is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     code = exit_code(function, json=json)
     if code != DONE:
         raise SystemExit(code)
@@ -80,9 +84,14 @@ def say(text: str) -> None:
 
 def emit(value: object) -> None:
     """Print `value` as one JSON object on standard output."""
+    print(dumped(value))
+
+
+def dumped(value: object) -> str:
+    """`value` as a command with --json prints it."""
     import json
 
-    print(json.dumps(value, indent=2, sort_keys=True))
+    return json.dumps(value, indent=2, sort_keys=True)
 
 
 def style(text: str, code: str, stream: TextIO | None = None) -> str:
@@ -137,9 +146,9 @@ def _tell_user(message: str, hint: str, json: bool) -> int:
     if json:
         emit({"error": {"message": message, "hint": hint}})
         return USER
-    say(f"{style('error:', RED)} {message}")
+    say(f"{style('error:', RED)} {visible(message)}")
     if hint:
-        say(f"  {hint}")
+        say(f"  {visible(hint)}")
     return USER
 
 

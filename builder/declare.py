@@ -106,7 +106,7 @@ def _service(name: str, data: Data) -> Service:
         front=data.get("tls", "front") == "front" and protocol != "https",
         profile=data.get("profile", "web"),
         health=_health(data["health"]) if "health" in data else None,
-        sticky=_sticky(data.get("sticky", False)),
+        sticky=_sticky(name, data.get("sticky", False)),
         expose=tuple(_exposure(e) for e in data.get("expose", ())),
         inside=_inside(data.get("inside", False)),
         limits=_limits(data.get("limits", {})),
@@ -135,9 +135,9 @@ def _health(data: Data) -> Health:
     )
 
 
-def _sticky(data: bool | Data) -> str:
+def _sticky(service: str, data: bool | Data) -> str:
     if isinstance(data, bool):
-        return "phoenix" if data else ""
+        return f"phoenix-{service}" if data else ""
     return str(data["cookie"])
 
 
@@ -176,10 +176,10 @@ def host(data: Data) -> Host:
             kind=platform["kind"],
             version=platform.get("version", 8) if platform["kind"] == "proxmox" else 0,
             cluster=platform.get("cluster", ""),
-            firewall=platform.get("firewall", False),
         ),
         user=user or "root",
-        reach=reach,
+        # ssh takes an IPv6 address in brackets too (cleanhostname in OpenSSH's misc.c).
+        reach=reach.removeprefix("[").removesuffix("]"),
         dns=tuple(ip_address(a) for a in data.get("dns", ())),
         ca_key=ca.get("key", ""),
         ca_password=ca.get("password", ""),

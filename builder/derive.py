@@ -117,7 +117,7 @@ def _own_tls(guest: str, services: Iterable[Service]) -> bool:
 def _exposed(services: tuple[Service, ...]) -> tuple[Exposed, ...]:
     def one(service: Service, exposure: Exposure) -> Exposed:
         port = exposure.port if service.protocol == "tcp" and exposure.port else 443
-        return Exposed(exposure.name, exposure.path, exposure.strip, port, service, exposure.name)
+        return Exposed(exposure.name, exposure.path, exposure.strip, port, service)
 
     every = [one(s, e) for s in services for e in s.expose]
     return tuple(sorted(every, key=lambda x: (x.name, x.port, x.path)))

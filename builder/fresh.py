@@ -144,24 +144,26 @@ def _around() -> _Found:
 def _walk(root: str, folder: str, followed: set[tuple[int, int]]) -> _Found:
     try:
         entries = list(os.scandir(os.path.join(root, folder)))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         # The build says what is missing.
         return
     for entry in entries:
         path = f"{folder}/{entry.name}"
-        if entry.is_symlink():
-            yield f"{path}\0link", entry.stat(follow_symlinks=False)
-            if not os.path.exists(entry.path):
-                continue
-            place = entry.stat().st_dev, entry.stat().st_ino
-            if entry.is_dir() and place in followed:
-                continue
-            followed.add(place)
-        if not entry.is_dir():
-            if not entry.name.endswith(".pyc"):
-                yield path, entry.stat()
-        elif entry.name != "__pycache__":
-            yield from _walk(root, path, followed)
+        try:
+            if entry.is_symlink():
+                yield f"{path}\0link", entry.stat(follow_symlinks=False)
+                target = entry.stat()
+                if entry.is_dir() and (target.st_dev, target.st_ino) in followed:
+                    continue
+                followed.add((target.st_dev, target.st_ino))
+            if not entry.is_dir():
+                if not entry.name.endswith(".pyc"):
+                    yield path, entry.stat()
+            elif entry.name != "__pycache__":
+                yield from _walk(root, path, followed)
+        except FileNotFoundError:
+            # A link to nowhere, or what an editor has taken away since it was listed.
+            continue
 
 
 def _keys() -> tuple[str, str]:

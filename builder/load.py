@@ -4,6 +4,8 @@ syntax of every file, shape of every document, then the rules.
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from builder.checks.literals import literal_secrets
 from builder.model import Host, Site
 from builder.network import Trust
 from builder.problems import ConfigError, Finding, Location, Place, Problem, UserError, known
-from builder.source import Data, Sources, read
+from builder.source import LARGEST, Data, Sources, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +81,7 @@ def _read(root: Path) -> _Documents:
     texts: dict[str, tuple[str, bytes]] = {}
     data: dict[str, dict[str, Data]] = {}
     problems: list[Problem] = []
-    for document, path in _files(root / "configs").items():
+    for document, path in files(root / "configs").items():
         shown = str(path.relative_to(root))
         texts[document] = (shown, _bytes(path, shown))
         try:
@@ -97,35 +99,53 @@ def _read(root: Path) -> _Documents:
     return _Documents(site, hosts, Sources(texts, chains))
 
 
-def _files(configs: Path) -> dict[str, Path]:
-    """The file of each document, by the document's id."""
+def files(configs: Path) -> dict[str, Path]:
+    """The file of each document, by the document's id, "site" or "hosts/NAME".
+
+    Raises UserError where there is no host, or a file would not be read that seems meant to be.
+    """
     if not configs.is_dir():
         raise UserError(
             "there is no folder configs/", "it holds site.yaml, and hosts/NAME.yaml for each host"
         )
-    for path in (configs / "site.yml", *sorted((configs / "hosts").glob("[!.]*.yml"))):
+    hosts = _hosts(configs / "hosts")
+    for path in (configs / "site.yml", *(path for path in hosts if path.suffix == ".yml")):
         if path.exists():
             shown = path.relative_to(configs.parent)
             raise UserError(f"{shown} would not be read", f"call it {shown.with_suffix('.yaml')}")
-    files = {"site": configs / "site.yaml"}
-    # Editors leave hidden files behind.
-    for path in sorted((configs / "hosts").glob("[!.]*.yaml")):
+    found = {"site": configs / "site.yaml"}
+    for path in (path for path in hosts if path.suffix == ".yaml"):
         if not path.name.isprintable():
             raise UserError(f"configs/hosts/{path.name!a} can't be a host's file", "rename it")
-        files[f"hosts/{path.stem}"] = path
-    if len(files) == 1:
+        found[f"hosts/{path.stem}"] = path
+    if len(found) == 1:
         raise UserError("no host is described", "describe one in configs/hosts/NAME.yaml")
-    return files
+    return found
+
+
+def _hosts(folder: Path) -> list[Path]:
+    try:
+        # Editors leave hidden files behind.
+        return sorted(folder / name for name in os.listdir(folder) if not name.startswith("."))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise UserError(f"configs/hosts can't be read: {error.strerror}") from error
 
 
 def _bytes(path: Path, shown: str) -> bytes:
+    """The content of a document's file; of one that is too large, enough to see that it is."""
     try:
-        return path.read_bytes()
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode):
+            # Reading a pipe would wait for its writer, and some devices have no end.
+            what = "a folder" if stat.S_ISDIR(mode) else "a device or a pipe"
+            raise UserError(f"{shown} is {what}, not a file")
+        with path.open("rb") as file:
+            return file.read(LARGEST + 1)
     except FileNotFoundError as error:
         hint = "it describes what all hosts share" if path.name == "site.yaml" else ""
         raise UserError(f"{shown} is not there", hint) from error
-    except IsADirectoryError as error:
-        raise UserError(f"{shown} is a folder, not a file") from error
     except OSError as error:
         raise UserError(f"{shown} can't be read: {error.strerror}") from error
 

@@ -53,7 +53,8 @@ def _files(root: str, folder: str) -> Iterator[str]:
     for entry in os.scandir(os.path.join(root, folder)):
         if entry.is_dir():
             yield from _files(root, f"{folder}/{entry.name}")
-        elif not entry.name.endswith(".pyc"):
+        # Editors leave links to nowhere behind.
+        elif entry.is_file() and not entry.name.endswith(".pyc"):
             yield f"{folder}/{entry.name}"
 
 

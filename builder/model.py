@@ -97,6 +97,7 @@ class Service:
     plain: tuple[Plain, ...]
 
     def is_plain(self, hop: Hop) -> bool:
+        """Whether the service asks to go unencrypted on this hop."""
         return any(plain.hop == hop for plain in self.plain)
 
 
@@ -185,10 +186,12 @@ class Bridge:
 
     @property
     def routed(self) -> bool:
+        """Whether the host forwards for the bridge, and masquerades."""
         return self.uplink is not None
 
     @property
     def bridged(self) -> bool:
+        """Whether a router of the LAN is on the bridge."""
         return self.gateway is not None or self.gateway6 is not None
 
 
@@ -289,6 +292,7 @@ class Guest:
 
     @property
     def address6(self) -> IPv6Address | None:
+        """The IPv6 address of the first interface."""
         return self.interfaces[0].address6
 
 
@@ -311,7 +315,6 @@ class Platform:
     kind: Literal["proxmox", "lxc"]
     version: int
     cluster: str
-    firewall: bool
 
 
 @dataclass(frozen=True, slots=True)

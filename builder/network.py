@@ -115,14 +115,13 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Exposed:
-    """One exposed name with a path prefix, or with a port for tcp; `certificate` is its name."""
+    """One exposed name with a path prefix, or with a port for tcp; its certificate bears it."""
 
     name: str
     path: str
     strip: bool
     port: int
     service: Service
-    certificate: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +193,15 @@ class Network:
 
     @property
     def dns(self) -> tuple[Address, ...]:
+        """The servers that guests ask: the host's own, else the site's."""
         return self.host.dns or self.site.dns
 
     def bridge(self, name: str) -> Bridge:
+        """The bridge of this name; StopIteration where there is none."""
         return next(b for b in self.host.bridges if b.name == name)
 
     def member(self, name: str) -> Member:
+        """The member that is the guest of this name; StopIteration where there is none."""
         return next(m for m in self.members if m.guest.name == name)
 
     @property

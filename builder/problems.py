@@ -7,10 +7,23 @@ with file, line and column. Problems of one phase are collected, sorted, and rai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 Path = tuple[str | int, ...]
+
+HIDDEN = (
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff"
+)
+"""What nobody sees, inside of a regular expression's brackets: C0 but tab, line feed and carriage
+return, C1 (NEL breaks lines in YAML), line and paragraph separators (so do they), bidirectional
+overrides (a reviewer would read another order than a program), byte order marks, non-characters,
+halves of surrogate pairs."""
+
+_UNSEEN = re.compile(f"[{HIDDEN}\r]")
+# Of a source line, what is shown around its column: enough for a person, whatever the file is.
+_SHOWN_BEFORE, _SHOWN = 60, 120
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -63,18 +76,27 @@ class Problem:
     line: str = ""
 
     def headline(self) -> str:
-        return f"{self.location}: {self.message} [{self.code}]"
+        """Place, message and code, in one line."""
+        return visible(f"{self.location}: {self.message} [{self.code}]").replace("\n", "␊")
 
     def render(self) -> str:
-        """Headline, then the source line with a caret under the column."""
+        """Headline, then the source line with a caret under the column.
+
+        Of a very long line, the part around the column.
+        """
         if not self.line.strip():
             return self.headline()
-        shown = self.line.rstrip("\n")
+        line, column = self.line.rstrip("\n"), self.location.column - 1
+        start = max(0, column - _SHOWN_BEFORE) if len(line) > _SHOWN else 0
+        end = start + _SHOWN
+        before, after = "…" if start else "", "…" if end < len(line) else ""
+        shown = f"{before}{visible(line[start:end])}{after}"
         # Tabs stay tabs in the caret's indent, so that it stands right whatever their width.
-        indent = "".join(c if c == "\t" else " " for c in shown[: self.location.column - 1])
+        indent = "".join(c if c == "\t" else " " for c in shown[: len(before) + column - start])
         return f"{self.headline()}\n    {shown}\n    {indent}^"
 
     def as_json(self) -> dict[str, str | int]:
+        """The problem for a program, without the source line, which that has itself."""
         return {
             "file": self.location.file,
             "line": self.location.line,
@@ -103,6 +125,22 @@ class UserError(Exception):
         self.message = message
         self.hint = hint
         super().__init__(message if not hint else f"{message}\n  {hint}")
+
+
+def visible(text: str) -> str:
+    """`text` of the same length with each control and hidden character as a sign that stands for
+    it: a terminal would act on it, or show another order. Tabs and line feeds stay.
+
+    >>> visible("a\\x1b[2J")
+    'a␛[2J'
+    """
+    return _UNSEEN.sub(lambda match: _sign(match.group()), text)
+
+
+def _sign(character: str) -> str:
+    if character < " ":
+        return chr(0x2400 + ord(character))  # Unicode's pictures of control characters
+    return "␡" if character == "\x7f" else "\ufffd"
 
 
 def known(given: str, legal: Iterable[str]) -> str:

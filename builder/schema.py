@@ -54,22 +54,37 @@ class Shape:
 @lru_cache(maxsize=16)
 def shipped(name: str, folder: Path = SCHEMAS) -> Shape:
     """The shape of `folder`/NAME.schema.json, with the schemas beside it that it refers to."""
-    schemas = {path.name: json.loads(path.read_bytes()) for path in folder.glob("*.schema.json")}
+    schemas = _beside(folder)
     return compiled(schemas[f"{name}.schema.json"], schemas)
+
+
+@lru_cache(maxsize=2)
+def _beside(folder: Path) -> Mapping[str, Schema]:
+    return {path.name: json.loads(path.read_bytes()) for path in folder.glob("*.schema.json")}
 
 
 def compiled(schema: Schema, others: Mapping[str, Schema] | None = None) -> Shape:
     """The shape of `schema`; `others` by the file names under which `$ref` means them."""
-    from jsonschema import Draft202012Validator, FormatChecker, validators
+    from jsonschema import FormatChecker
 
-    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
     checker = FormatChecker(formats=())
     for name in _FORMATS:
         checker.checks(name, raises=ValueError)(_FORMATS[name])
-    extend: Any = validators.extend
-    strict = extend(Draft202012Validator, {"pattern": _pattern}, type_checker=types)
     # Inlined, validation takes a third of the time that following each reference takes.
-    return Shape(strict(_inlined(schema, schema, others or {}), format_checker=checker))
+    return Shape(_strict()(_inlined(schema, schema, others or {}), format_checker=checker))
+
+
+@lru_cache(maxsize=1)
+def _strict() -> Callable[..., Validator]:
+    """The class of our validators: of JSON Schema, with what means more here."""
+    from jsonschema import Draft202012Validator, validators
+
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
+    extend: Any = validators.extend
+    strict: Callable[..., Validator] = extend(
+        Draft202012Validator, {"pattern": _pattern}, type_checker=types
+    )
+    return strict
 
 
 def findings(document: str, data: Data, shape: Shape) -> list[Finding]:
@@ -149,9 +164,23 @@ def _address(version: int) -> Callable[[object], bool]:
             return True
         found = ipaddress.ip_address(value)
         # A scope (fe80::1%eth0) names an interface of one machine only.
-        return version in (0, found.version) and "%" not in value
+        return version in (0, found.version) and "%" not in value and not _mapped(value)
 
     return check
+
+
+def _mapped(text: str) -> bool:
+    """Whether a text is one of IPv6's forms of an IPv4 address, with or without a prefix length.
+
+    Python writes them otherwise from 3.13 on, so that none may come further than this.
+    """
+    import ipaddress
+
+    try:
+        address = ipaddress.IPv6Address(text.partition("/")[0])
+    except ValueError:
+        return False
+    return address.ipv4_mapped is not None
 
 
 _FORMATS: Mapping[str, Callable[[object], bool]] = {
@@ -198,6 +227,10 @@ class _Fault:
             tuple(map(tuple, branches.values())),
         )
 
+    def asks(self, keyword: str) -> bool:
+        """Whether this keyword refuses the value, itself or in a branch."""
+        return keyword in (self.keyword, *(f.keyword for branch in self.branches for f in branch))
+
     def finding(self, code: str, message: str) -> Finding:
         return Finding(self.place, message, code)
 
@@ -225,6 +258,9 @@ def _told(fault: _Fault, data: Data) -> Iterator[Finding]:
         # From `propertyNames`: what is judged is a key of the mapping at this place.
         message = f"'{fault.given}' can't be a key here; it must be {_expects(fault.schema)}"
         yield Finding((fault.place / fault.given).named(), message, "wrong-format")
+    elif isinstance(fault.given, str) and fault.asks("format") and _mapped(fault.given):
+        message = f"{fault.given} is an IPv4 address in the clothes of IPv6"
+        yield fault.finding("address-special", message)
     elif fault.keyword in ("anyOf", "oneOf"):
         yield from _told_of_branches(fault, data)
     else:

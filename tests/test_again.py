@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,6 +22,22 @@ def test_two_builds_under_different_conditions_are_the_same(root: Path) -> None:
     ran = invoke(root, "build", "--check")
     assert ran.returncode == 0, ran.stderr
     assert ran.stdout.count("built twice, the same bytes") == 2
+
+
+def test_what_editors_leave_behind_is_not_built_again(root: Path) -> None:
+    (root / "configs/hosts/.#pve1.yaml").symlink_to("somebody@somewhere.1234")
+    (root / "configs/hosts/.old.yaml").write_text("[")
+    (root / "overlays/.#file").symlink_to("somebody@somewhere.1234")
+    ran = invoke(root, "build", "--check", "--host", "pve1")
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_what_cannot_be_copied_is_told(root: Path) -> None:
+    os.mkfifo(root / "overlays/pipe")
+    ran = invoke(root, "build", "--check", "--host", "pve1")
+    assert ran.returncode == 1, ran.stderr
+    assert "error: the second build has no copy of what is built: " in ran.stderr
+    assert "overlays/pipe` is a named pipe" in ran.stderr
 
 
 PLANTED = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -13,11 +14,12 @@ from typing import Any
 
 import pytest
 
-from builder import commands, disk
+from builder import build, commands, disk
 from builder.dist import Dist
+from builder.network import Network
 from tests import building
 from tests.building import assert_valid, built, edit, environment, invoke
-from tests.test_store_ends import counted
+from tests.test_store_ends import counted, exit_code
 
 DIGEST = re.compile("[0-9a-f]{64}")
 
@@ -182,8 +184,19 @@ def test_a_host_that_is_gone_is_not_told_and_its_release_stays(done: Path) -> No
     assert (done / "dist/lab").is_dir()
 
 
+def test_a_host_that_is_gone_is_forgotten(done: Path) -> None:
+    def known() -> set[str]:
+        return set(json.loads((done / "dist/.memo").read_bytes())["hosts"])
+
+    (done / "configs/hosts/lab.yaml").unlink()
+    built(done, "--host", "pve1")
+    assert known() == {"lab", "pve1"}, "a build of some hosts forgets none"
+    built(done)
+    assert known() == {"pve1"}
+
+
 def test_a_host_that_is_new_is_built(done: Path) -> None:
-    (done / "configs/hosts/new.yaml").write_text("host: new\nlike: pve1\n")
+    (done / "configs/hosts/new.yaml").write_text("host: new\nlike: pve1\nreach: new\n")
     assert made(built(done)).keys() == {"lab", "new", "pve1"}
 
 
@@ -197,6 +210,16 @@ def test_a_key_that_is_made_signs_what_was_built(done: Path) -> None:
     (done / "dist/pve1/manifest.json.sig").unlink()
     assert built(done)["pve1"]["signed"]
     assert (done / "dist/pve1/manifest.json.sig").is_file()
+
+
+@pytest.mark.parametrize("name", ["dist", "configs"])
+def test_a_file_in_the_place_of_a_folder(root: Path, name: str) -> None:
+    shutil.rmtree(root / name, ignore_errors=True)
+    (root / name).write_text("")
+    ran = invoke(root, "build")
+    assert ran.returncode == 1
+    expected = {"dist": "/dist is in the way\n", "configs": "there is no folder configs/\n"}
+    assert expected[name] in ran.stderr
 
 
 # However it ends.
@@ -227,6 +250,20 @@ def test_two_at_once_of_different_configurations(root: Path) -> None:
         assert built(root)["pve1"]["release"] == said["release"]
 
 
+def test_each_network_is_derived_once(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    derived: list[str] = []
+    derive = build.derive
+
+    def counting(*arguments: Any) -> Network:
+        network = derive(*arguments)
+        derived.append(network.host.name)
+        return network
+
+    monkeypatch.setattr(build, "derive", counting)
+    commands._build([], False)
+    assert derived == ["lab", "pve1"]
+
+
 @pytest.fixture
 def here(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The project, to be built in this process; nothing waits for the disk."""
@@ -249,16 +286,11 @@ def killed(last: int) -> int:
         if index == last:
             os._exit(9)
 
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            with counted(die):
-                run()
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    def meddled() -> None:
+        with counted(die):
+            run()
+
+    return exit_code(meddled)
 
 
 def test_killed_at_any_moment(here: Path) -> None:
@@ -280,6 +312,7 @@ def test_interrupted(root: Path) -> None:
     for number in range(30):
         text = (root / "configs/hosts/pve1.yaml").read_text()
         path = root / f"configs/hosts/more{number}.yaml"
+        text = text.replace("reach: root@192.168.1.10", f"reach: more{number}")
         path.write_text(text.replace("host: pve1", f"host: more{number}"))
     child = subprocess.Popen(
         building.command("build"),

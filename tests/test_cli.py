@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -10,7 +11,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -86,6 +86,11 @@ def test_user_error(capsys: Capture) -> None:
     assert capsys.readouterr() == ("", "error: no key\n  ./invoke key.init\n")
 
 
+def test_a_user_error_sends_a_terminal_nothing_that_it_acts_on(capsys: Capture) -> None:
+    cli.exit_code(fails(UserError("a\x1b[2J", "one\n  two\x07")))
+    assert capsys.readouterr().err == "error: a␛[2J\n  one\n  two␇\n"
+
+
 def test_user_error_as_json(capsys: Capture) -> None:
     assert cli.exit_code(fails(UserError("no key", "mend")), json=True) == 1
     error = {"message": "no key", "hint": "mend"}
@@ -114,7 +119,6 @@ def test_bug_keeps_its_traceback(error: Exception, capsys: Capture) -> None:
 def test_bug_without_room_for_its_traceback(
     capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tempfile.mkstemp", fails(OSError("no room")))
     monkeypatch.setattr("tempfile.mkstemp", lambda **_: fails(OSError("no room"))())
     assert cli.exit_code(fails(AssertionError("odd"))) == 3
     assert "Traceback (most recent call last)" in capsys.readouterr().err
@@ -141,7 +145,12 @@ def on_terminal(code: str, **environment: str) -> str:
         env={**clean, "TERM": "xterm", "COLUMNS": "40", **environment},
     )  # fmt: skip
     os.close(writer)
-    return os.read(reader, 65536).decode().replace("\r\n", "\n")
+    with open(reader, "rb", buffering=0) as terminal:
+        sent = b""
+        with contextlib.suppress(OSError):  # EIO: nobody has it open, and all is read
+            while more := terminal.read(4096):
+                sent += more
+    return sent.decode().replace("\r\n", "\n")
 
 
 LIVE = "cli.progress('one'); cli.progress('x' * 60); cli.say(cli.style('told', cli.RED))"
@@ -208,6 +217,8 @@ def extra(_, host, do=""):
         time.sleep(60)
     if do == "flood":
         while True: print("x" * 1000)
+    if do == "foreign":
+        print("über → ₂")
     return 4 if do == "four" else None
 """
 
@@ -216,10 +227,19 @@ def test_interrupted_through_invoke(stand_in: Path) -> None:
     process = invoke("extra", "--do", "wait", tasks=stand_in)
     assert process.stdout
     process.stdout.readline()
-    time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, b"interrupted\n")
+
+
+def test_what_the_encoding_of_a_terminal_lacks(
+    stand_in: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    process = invoke("extra", "--do", "foreign", tasks=stand_in)
+    out, err = process.communicate()
+    assert (process.returncode, err) == (0, b"")
+    assert out.endswith(b"\xfcber \\u2192 \\u2082\n")
 
 
 def test_reader_gone_through_invoke(stand_in: Path) -> None:

@@ -160,6 +160,34 @@ def test_another_python_is_seen(root: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert answer(root) is None
 
 
+def test_a_file_in_the_place_of_a_folder_is_a_change(root: Path) -> None:
+    stamp(root)
+    shutil.rmtree(root / "configs")
+    write(root / "configs", "")
+    assert answer(root) is None
+    stamp(root)
+
+
+def test_a_file_that_goes_while_it_is_looked_at(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stamp(root)
+    listed = os.scandir
+
+    def scandir(path: str) -> list[os.DirEntry[str]]:
+        entries = list(listed(path))
+        (root / "configs/site.yaml").unlink(missing_ok=True)
+        return entries
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", scandir)
+        before = fresh.observe(str(root))
+    fresh.keep(str(root), (), before, SAID, {})
+    assert answer(root)
+    write(root / "configs/site.yaml", "one")
+    assert answer(root) is None
+
+
 # Within one tick of the clock. Times of one second stand for any file system's coarse ones.
 
 

@@ -1,50 +1,23 @@
-"""builder/load.py and builder/inherit.py: from files to checked values, and what hinders it."""
+"""builder/load.py: from files to checked values, and what hinders it."""
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from builder import commands, inherit
-from builder.cli import exit_code
 from builder.load import load
 from builder.problems import ConfigError, UserError
-
-ROOT = Path(__file__).resolve().parent.parent
-BASE = ROOT / "tests" / "problems" / "base"
-SITE = (BASE / "site.yaml").read_text(encoding="utf-8")
-HOST = (BASE / "hosts" / "base.yaml").read_text(encoding="utf-8")
+from tests.written import HOST, ROOT, said, write, written
 
 Edit = Callable[[Path], object]
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A root with a good site and host."""
-    write(tmp_path, "site.yaml", SITE)
-    write(tmp_path, "hosts/base.yaml", HOST)
-    return tmp_path
-
-
-def write(root: Path, name: str, text: str | bytes) -> None:
-    path = root / "configs" / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(text if isinstance(text, bytes) else text.encode())
-
-
-def said(root: Path) -> list[str]:
-    """The headlines of all problems; none where the configuration is good."""
-    try:
-        load(root)
-    except ConfigError as error:
-        return [problem.headline() for problem in error.problems]
-    return []
+    return written(tmp_path)
 
 
 # What is read.
@@ -52,7 +25,7 @@ def said(root: Path) -> list[str]:
 
 def test_a_site_and_its_hosts_in_order(root: Path) -> None:
     for name in ("zeta", "alpha"):
-        write(root, f"hosts/{name}.yaml", f"host: {name}\nlike: base\n")
+        write(root, f"hosts/{name}.yaml", f"host: {name}\nlike: base\nreach: {name}\n")
     config = load(root)
     assert config.site.name == "home"
     assert [host.name for host in config.hosts] == ["alpha", "base", "zeta"]
@@ -60,7 +33,7 @@ def test_a_site_and_its_hosts_in_order(root: Path) -> None:
 
 
 def test_only_some_hosts(root: Path) -> None:
-    write(root, "hosts/other.yaml", "host: other\nlike: base\n")
+    write(root, "hosts/other.yaml", "host: other\nlike: base\nreach: other\n")
     assert [host.name for host in load(root, ["other"]).hosts] == ["other"]
     with pytest.raises(UserError, match=r"host 'ohter' is not in .*did you mean 'other'\?"):
         load(root, ["ohter"])
@@ -150,6 +123,14 @@ MISTAKES: dict[str, tuple[Edit, str]] = {
         lambda c: ((c / "site.yaml").rename(c / "old"), os.mkdir(c / "site.yaml")),
         "configs/site.yaml is a folder, not a file",
     ),
+    "a pipe for a host": (
+        lambda c: os.mkfifo(c / "hosts/other.yaml"),
+        "configs/hosts/other.yaml is a device or a pipe, not a file",
+    ),
+    "a device for a host": (
+        lambda c: (c / "hosts/other.yaml").symlink_to("/dev/zero"),
+        "configs/hosts/other.yaml is a device or a pipe, not a file",
+    ),
     "a link to nothing": (
         lambda c: (c / "hosts/other.yaml").symlink_to("nowhere"),
         "configs/hosts/other.yaml is not there",
@@ -170,13 +151,26 @@ def test_a_mistake_with_files_is_told_in_plain_words(root: Path, name: str) -> N
     assert str(caught.value) == expected
 
 
-def test_an_unreadable_file(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: Path) -> bytes:
+@pytest.mark.parametrize(
+    ("owner", "call", "name"),
+    [(Path, "open", "configs/site.yaml"), (os, "listdir", "configs/hosts")],
+)
+def test_what_may_not_be_read(
+    root: Path, monkeypatch: pytest.MonkeyPatch, owner: object, call: str, name: str
+) -> None:
+    def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)  # root may read everything
-    with pytest.raises(UserError, match=r"^configs/site.yaml can't be read: Permission denied$"):
+    monkeypatch.setattr(owner, call, refuse)  # root may read everything
+    with pytest.raises(UserError, match=f"^{name} can't be read: Permission denied$"):
         load(root)
+
+
+def test_a_file_of_any_size_is_not_read_whole(root: Path) -> None:
+    with (root / "configs/hosts/base.yaml").open("wb") as file:
+        file.truncate(1 << 40)
+    expected = "configs/hosts/base.yaml:1:1: the file is larger than 4 MiB [yaml-too-large]"
+    assert said(root) == [expected]
 
 
 @pytest.mark.parametrize(
@@ -211,70 +205,60 @@ def test_a_file_name_that_is_no_text(root: Path) -> None:
         load(root)
 
 
-# `like`.
+# `reach`.
+
+SIX = "gateway: 192.0.2.1, address6: '2001:db8::10/64', gateway6: '2001:db8::1'}"
 
 
-def test_mappings_are_merged_and_all_else_is_replaced() -> None:
-    documents: dict[str, inherit.Document] = {
-        "a": {"host": "a", "x": {"k": 1, "l": [1, 2], "gone": 1}, "keep": True, "t": "text"},
-        "b": {
-            "host": "b",
-            "like": "a",
-            "x": {"l": [3], "gone": None, "m": {"n": 1}},
-            "t": {"o": 2},
-        },
-    }
-    assert inherit.whole("b", documents) == {
-        "host": "b",
-        "like": "a",
-        "x": {"k": 1, "l": [3], "m": {"n": 1}},
-        "keep": True,
-        "t": {"o": 2},
-    }
-    assert documents["a"]["x"] == {"k": 1, "l": [1, 2], "gone": 1}, "a document is never changed"
+def reached_by(root: Path, reach: str) -> None:
+    """Write the base with another `reach`, and an IPv6 address on its uplink."""
+    text = HOST.replace("gateway: 192.0.2.1}", SIX).replace("root@192.0.2.10", f"'{reach}'")
+    write(root, "hosts/base.yaml", text)
 
 
-def test_the_nearest_host_wins_and_a_name_is_never_taken_over() -> None:
-    documents: dict[str, inherit.Document] = {
-        "a": {"host": "a", "x": 1, "y": 1, "z": 1},
-        "b": {"host": "b", "like": "a", "x": 2, "y": 2},
-        "c": {"like": "b", "x": 3},
-    }
-    assert inherit.chain("c", documents) == ("b", "a")
-    assert inherit.whole("c", documents) == {"like": "b", "x": 3, "y": 2, "z": 1}
+@pytest.mark.parametrize(
+    ("reach", "user", "address"),
+    [
+        ("192.0.2.10", "root", "192.0.2.10"),
+        ("admin@node-1.example.org", "admin", "node-1.example.org"),
+        ("admin@pve1", "admin", "pve1"),
+        ("root@2001:db8::10", "root", "2001:db8::10"),
+        ("2001:DB8::10", "root", "2001:DB8::10"),
+        ("root@[2001:db8::10]", "root", "2001:db8::10"),
+    ],
+)
+def test_a_host_is_reached_as_ssh_would(root: Path, reach: str, user: str, address: str) -> None:
+    reached_by(root, reach)
+    (host,) = load(root).hosts
+    assert (host.user, host.reach) == (user, address)
 
 
-def test_a_circle_that_one_only_leads_into_is_told_of_those_in_it(root: Path) -> None:
-    for name, like in (("a", "b"), ("b", "c"), ("c", "b")):
-        write(root, f"hosts/{name}.yaml", f"host: {name}\nlike: {like}\n")
-    circles = [line for line in said(root) if "[like-cycle]" in line]
-    assert [line.partition(":")[0] for line in circles] == [
-        "configs/hosts/b.yaml",
-        "configs/hosts/c.yaml",
-    ]
-    assert "b → c → b" in circles[0]
+@pytest.mark.parametrize(
+    "reach",
+    [
+        *("root@[2001:db8::10]:22", "[2001:db8::10", "root@[pve1]", "root@", "@pve1", "a b", ""),
+        *("-lroot", "root@-Gx", "Root@pve1", "root@fe80::1%eth0", "root@pve1/x"),
+    ],
+)
+def test_what_ssh_would_take_for_something_else(root: Path, reach: str) -> None:
+    reached_by(root, reach)
+    (line,) = said(root)
+    expected = f"'reach' must be USER@ADDRESS, as for ssh and without a port, not '{reach}'"
+    assert line == f"configs/hosts/base.yaml:3:8: {expected} [wrong-format]"
 
 
-def test_what_a_base_does_wrong_is_told_once_and_there(root: Path) -> None:
-    write(root, "hosts/base.yaml", HOST.replace("id: 111", "id: 103"))
-    for i in range(20):
-        write(root, f"hosts/h{i}.yaml", f"host: h{i}\nlike: base\n")
-    expected = "configs/hosts/base.yaml:11:12: id 103 is also that of 'app' [duplicate-id]"
-    assert said(root) == [expected]
-
-
-def test_what_a_value_is_wrong_with_names_the_host_that_sees_it(root: Path) -> None:
-    write(root, "hosts/other.yaml", "host: other\nlike: base\nguests: {app: {id: 103}}\n")
-    expected = "base.yaml:11:12: id 103 is also that of 'app' (host 'other') [duplicate-id]"
-    assert [line.removeprefix("configs/hosts/") for line in said(root)] == [expected]
+@pytest.mark.parametrize("reach", ["root@192.0.2.10:22", "root@192.0.2", "root@[:::]", "a@::1:x"])
+def test_what_is_neither_an_address_nor_a_name(root: Path, reach: str) -> None:
+    reached_by(root, reach)
+    assert [line.rpartition(" ")[2] for line in said(root)] == ["[wrong-reach]"]
 
 
 def test_a_value_from_defaults_is_blamed_there(root: Path) -> None:
-    write(root, "hosts/base.yaml", HOST + "defaults: {memory: 20001KiB}\n")
+    write(root, "hosts/base.yaml", HOST.replace("defaults: {", "defaults: {memory: 20001KiB, "))
     expected = "configs/hosts/base.yaml:13:20: `memory` is counted in whole MiB [not-whole]"
     assert said(root) == [expected], "once, though every guest has it"
     own = HOST.replace("id: 111,", "id: 111, memory: 20001KiB,")
-    write(root, "hosts/base.yaml", own + "defaults: {memory: 1GiB}\n")
+    write(root, "hosts/base.yaml", own.replace("defaults: {", "defaults: {memory: 1GiB, "))
     assert all(line.startswith("configs/hosts/base.yaml:12:26: ") for line in said(root))
 
 
@@ -289,79 +273,3 @@ def test_a_secret_is_not_printed(root: Path) -> None:
     assert "[literal-secret]" in text
     assert "[unknown-key]" in text
     assert secret not in text
-
-
-# The command.
-
-
-def run_check(root: Path, *, json_: bool, monkeypatch: pytest.MonkeyPatch) -> int:
-    monkeypatch.setattr(commands, "ROOT", root)
-    return exit_code(lambda: commands.check(json_), json=json_)
-
-
-def test_check_says_that_all_is_good(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert run_check(root, json_=False, monkeypatch=monkeypatch) == 0
-    assert capsys.readouterr().out == "configs/ is good: base\n"
-    assert run_check(root, json_=True, monkeypatch=monkeypatch) == 0
-    assert json.loads(capsys.readouterr().out) == {"problems": []}
-
-
-def test_check_ends_with_1_and_tells_problems(
-    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    write(root, "hosts/base.yaml", HOST.replace("id: 111", "id: 103"))
-    assert run_check(root, json_=False, monkeypatch=monkeypatch) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.endswith("           ^\n1 problem\n")
-    assert run_check(root, json_=True, monkeypatch=monkeypatch) == 1
-    assert json.loads(capsys.readouterr().out) == {
-        "problems": [
-            {
-                "file": "configs/hosts/base.yaml",
-                "line": 11,
-                "column": 12,
-                "message": "id 103 is also that of 'app'",
-                "code": "duplicate-id",
-            }
-        ]
-    }
-
-
-WATCH = """
-import os, sys
-from pathlib import Path
-
-WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.chmod",
-           "os.truncate", "os.utime", "shutil.copyfile", "tempfile.mkstemp", "tempfile.mkdtemp"}
-
-def watch(event, values):
-    if event in CHANGES or (event == "open" and values[2] & WRITING):
-        os.write(1, f"{event} {values[0]}\\n".encode())
-
-sys.dont_write_bytecode = True
-from builder import commands
-commands.ROOT = Path(sys.argv[1])
-sys.addaudithook(watch)
-if len(sys.argv) > 2:
-    Path(sys.argv[2]).write_text("")
-commands.check(False)
-"""
-
-
-def watched(*arguments: object) -> list[str]:
-    """What `check` printed and wrote, in a process that tells each write."""
-    command = [sys.executable, "-c", WATCH, *map(str, arguments)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    return done.stdout.splitlines()
-
-
-def test_check_writes_nothing(root: Path) -> None:
-    assert watched(root) == ["configs/ is good: base"]
-
-
-def test_a_write_would_be_seen(root: Path, tmp_path: Path) -> None:
-    assert watched(root, tmp_path / "x") == [f"open {tmp_path / 'x'}", "configs/ is good: base"]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from builder import load, memo
-from builder.build import _Planner
+from builder.build import _Planner, derived
 from builder.load import Config
 from builder.memo import Known
 from builder.network import PlainHop, Trust
@@ -29,17 +29,11 @@ def config() -> Config:
     return load.load(ROOT)
 
 
-def planner(config: Config, known: dict[str, Known], code: str = "code") -> _Planner:
-    made = _Planner(config, {}, code, known)
-    made.programs = dict(PROGRAMS)
-    return made
-
-
 def planned(config: Config, known: dict[str, Known], there: set[str], code: str = "code") -> bool:
     """Whether the first host is planned anew; `known` and `there` are brought up to date."""
     anew: list[str] = []
-    made = planner(config, known, code)
-    plan = made.planned(config.hosts[0], there, anew.append)
+    made = _Planner(PROGRAMS, code, known)
+    plan = made.planned(derived(config)[0], there, anew.append)
     there.update(item.stored() for item, _ in plan.objects)
     known.update(made.known)
     assert bool(plan.objects) == bool(anew)
@@ -195,6 +189,12 @@ def test_time_place_and_compiled_modules_are_not_in_the_digest(root: Path) -> No
     for part in ("builder", "overlays", "schema"):
         shutil.copytree(root / part, other / part)
     assert memo.code(other) == before
+
+
+def test_what_editors_leave_beside_the_code_is_no_error(root: Path) -> None:
+    before = memo.code(root)
+    (root / "overlays/x/.#y").symlink_to("somebody@somewhere.1234")
+    assert memo.code(root) == before
 
 
 # The file.

@@ -22,6 +22,30 @@ def test_the_caret_stands_right_behind_tabs() -> None:
     assert problem.render().splitlines()[2] == "    \t  ^"
 
 
+def test_a_terminal_is_sent_nothing_that_it_acts_on() -> None:
+    problem = Problem(Location("a\x1b[31m", 1, 10), "m\x9b2J\n", "c", "\tx: \x1b[2J\0\x7f\u202e\r")
+    assert problem.render() == (
+        "a␛[31m:1:10: m\ufffd2J␊ [c]\n"
+        "    \tx: ␛[2J␀␡\ufffd␍\n"
+        "    \t        ^"
+    )  # fmt: skip
+
+
+def test_of_a_very_long_line_only_the_place_is_shown() -> None:
+    line = "x" * 1000 + "HERE" + "y" * 1000
+    shown, caret = Problem(Location("a", 1, 1001), "m", "c", line).render().splitlines()[1:]
+    assert shown == "    …" + "x" * 60 + "HERE" + "y" * 56 + "…"
+    assert caret.index("^") == shown.index("HERE")
+    head = Problem(Location("a", 1, 3), "m", "c", line).render().splitlines()
+    assert head[1:] == ["    " + "x" * 120 + "…", "      ^"]
+    tail = Problem(Location("a", 1, 2005), "m", "c", line).render().splitlines()
+    assert tail[1:] == ["    …" + "y" * 60, "    " + " " * 61 + "^"]
+    whole = "z" * 120
+    assert (
+        Problem(Location("a", 1, 120), "m", "c", whole).render().splitlines()[1] == f"    {whole}"
+    )
+
+
 @pytest.mark.parametrize("line", ["", "   ", "\n"])
 def test_without_a_line_there_is_no_caret(line: str) -> None:
     assert Problem(HERE, "m", "c", line).render() == "configs/hosts/pve1.yaml:14:13: m [c]"

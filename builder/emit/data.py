@@ -11,9 +11,9 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 
+from builder.emit.quote import CONTROL
+
 _SAFE_INTEGER = 2**53 - 1
-# In YAML a double-quoted string holds all others as they are; JSON escapes its own.
-_YAML_REFUSED = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 _YAML_PLAIN_KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")
 # Keys that YAML 1.1 or 1.2 reads as a boolean or null.
 _YAML_WORDS = frozenset({"true", "false", "yes", "no", "on", "off", "y", "n", "null"})
@@ -102,7 +102,8 @@ def _scalar(value: object) -> str:
 
 
 def _quoted(text: str) -> str:
-    if found := _YAML_REFUSED.search(text):
+    # A double-quoted string holds all others as they are. (JSON escapes its own.)
+    if found := CONTROL.search(text):
         raise ValueError(f"YAML can't hold U+{ord(found.group()):04X}, which is in {text!r}")
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 

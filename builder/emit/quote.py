@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Value: TypeAlias = str | int | IPv4Address | IPv6Address | IPv4Network | IPv6Network
 
 # No language here needs one of these in a value; in most of them it would end the statement.
-_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff\ud800-\udfff]")
 # A word that is itself in all these languages, also as a part of a PVE property string.
 PLAIN = re.compile(r"[A-Za-z0-9_./:@+-]+")
 # Words that need no quotes in nginx, with and without variables, and in systemd.
@@ -64,7 +64,7 @@ def _text(value: Value, language: str) -> str:
     text = spelled(value)
     if text is None:
         raise ValueError(f"{language} takes text or a whole number, not {value!r}")
-    if found := _CONTROL.search(text):
+    if found := CONTROL.search(text):
         raise ValueError(f"{language} can't hold U+{ord(found.group()):04X}, which is in {text!r}")
     return text
 

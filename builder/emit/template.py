@@ -54,6 +54,8 @@ def template(name: str, root: Path = OVERLAYS) -> Callable[..., bytes]:
 def _environment(root: Path) -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+    from builder.emit.compiled import Beside
+
     # Not HTML: each value is quoted for its own language, and `finalize` holds that.
     environment = Environment(
         loader=FileSystemLoader(root),
@@ -64,6 +66,7 @@ def _environment(root: Path) -> Environment:
         keep_trailing_newline=True,
         finalize=_finalize,
         auto_reload=False,
+        bytecode_cache=Beside(root),
     )
     environment.filters.update({function.__name__: function for function in _FILTERS})
     environment.globals["environment"] = quote.environment

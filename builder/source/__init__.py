@@ -24,6 +24,9 @@ Data: TypeAlias = bool | int | float | str | list["Data"] | dict[str, "Data"] | 
 Text: TypeAlias = str | bytes
 Places: TypeAlias = dict[tuple[Path, bool], Location]
 
+LARGEST = 4 << 20
+"""Bytes that a document may have."""
+
 
 def read(file: str, text: Text) -> dict[str, Data]:
     """The data of one YAML document: a mapping at its root, with text keys.
@@ -71,17 +74,18 @@ def nearest(file: str, text: Text, path: Path, *, key: bool = False) -> tuple[in
     return 0, Location(file, 1, 1)
 
 
-def locate(file: str, text: Text, path: Path, *, key: bool = False) -> Location:
-    """Where `path` stands in `text`, else the nearest thing above it."""
-    return nearest(file, text, path, key=key)[1]
-
-
 def problem_at(location: Location, text: Text, message: str, code: str) -> Problem:
     """A Problem with the line of `text` at `location`; no line where the text has ended."""
-    decoded = text if isinstance(text, str) else text.decode("utf-8", "replace")
-    lines = decoded.removeprefix("\ufeff").split("\n")
+    lines = _lines(text)
     line = lines[location.line - 1].rstrip("\r") if location.line <= len(lines) else ""
     return Problem(location, message, code, line)
+
+
+# A text may have as many problems as lines.
+@lru_cache(maxsize=64)
+def _lines(text: Text) -> list[str]:
+    decoded = text if isinstance(text, str) else text.decode("utf-8", "replace")
+    return decoded.removeprefix("\ufeff").split("\n")
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,24 +24,18 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from builder.problems import Location, Path, Problem
-from builder.source import Data, Places, Text, problem_at
+from builder.problems import HIDDEN, Location, Path, Problem
+from builder.source import LARGEST, Data, Places, Text, problem_at
 
 if TYPE_CHECKING:
     from yaml._yaml import Mark as CMark
 
-LARGEST = 4 << 20
 DEEPEST = 40
 
-# C0 but tab and line feed, C1 (NEL breaks lines in YAML), line and paragraph separators (so do
-# they), bidirectional overrides (a reviewer would read another order than a program), byte order
-# marks, non-characters, halves of surrogate pairs. A carriage return only before a line feed.
-_HIDDEN = (
-    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffe\uffff\ud800-\udfff"
-)
-_IN_FILE = re.compile(f"[{_HIDDEN}]|\r(?!\n)")
-_IN_VALUE = re.compile(f"[{_HIDDEN}\t\r]")
-_IN_KEY = re.compile(f"[{_HIDDEN}\t\r\n]")
+# In a file, a carriage return may stand before a line feed.
+_IN_FILE = re.compile(f"[{HIDDEN}]|\r(?!\n)")
+_IN_VALUE = re.compile(f"[{HIDDEN}\t\r]")
+_IN_KEY = re.compile(f"[{HIDDEN}\t\r\n]")
 _NAMES = {
     "\0": "NUL",
     "\t": "a tab",
@@ -99,8 +93,9 @@ class _Parser:
     def __init__(self, file: str, text: str, places: Places | None) -> None:
         self.file, self.text, self.places = file, text, places
         self.problems: list[Problem] = []
-        # Each hidden character is told, then read as U+FFFD, so that the rest is checked too.
-        self.next = _events(_IN_FILE.sub(self._hidden, text))
+        self._tell_hidden()
+        # Hidden characters are read as U+FFFD, so that the rest is checked too.
+        self.next = _events(_IN_FILE.sub("\ufffd", text))
 
     def document(self) -> Data:
         try:
@@ -111,11 +106,19 @@ class _Parser:
             pass
         return None
 
-    def _hidden(self, match: re.Match[str]) -> str:
-        message = f"{_name(match.group())} can't stand in a configuration; remove it"
-        where = _location(self.file, self.text[: match.start()])
-        self.problems.append(problem_at(where, self.text, message, "yaml-control-character"))
-        return "\ufffd"
+    def _tell_hidden(self) -> None:
+        """Tell of the first hidden character of each line: a file that is no text is full of
+        them."""
+        line, told, at = 1, 0, 0
+        for match in _IN_FILE.finditer(self.text):
+            line += self.text.count("\n", at, match.start())
+            at = match.start()
+            if line != told:
+                told = line
+                where = Location(self.file, line, at - self.text.rfind("\n", 0, at))
+                message = f"{_name(match.group())} can't stand in a configuration; remove it"
+                problem = problem_at(where, self.text, message, "yaml-control-character")
+                self.problems.append(problem)
 
     def _tell(self, mark: Mark | CMark | None, code: str, message: str) -> None:
         self.problems.append(problem_at(self._at(mark), self.text, message, code))
@@ -211,14 +214,8 @@ class _Parser:
             self._skip(event, path)
             return None
         value = event.value
-        if event.anchor is not None or event.tag is not None:
-            self._refuse_properties(event)
-        if event.style:
-            if found := _IN_KEY.search(value):
-                message = f"a key can't hold {_name(found.group())}"
-                self._tell(event.start_mark, "yaml-control-character", message)
+        if self._quoted(event, "a key", _IN_KEY):
             return value
-        message = ""
         if value == "<<":
             message = "merge keys are not used here; write the entries out"
             self._tell(event.start_mark, "yaml-merge-key", message)
@@ -233,12 +230,7 @@ class _Parser:
 
     def _scalar(self, event: ScalarEvent) -> Data:
         value = event.value
-        if event.anchor is not None or event.tag is not None:
-            self._refuse_properties(event)
-        if event.style:
-            if found := _IN_VALUE.search(value):
-                message = f"a value can't hold {_name(found.group())}"
-                self._tell(event.start_mark, "yaml-control-character", message)
+        if self._quoted(event, "a value", _IN_VALUE):
             return value
         if not value:
             return None
@@ -247,6 +239,15 @@ class _Parser:
             self._tell(event.start_mark, data.code, data.message)
             return None
         return data
+
+    def _quoted(self, event: ScalarEvent, what: str, hidden: re.Pattern[str]) -> bool:
+        """Whether a scalar is quoted or block text, in which nothing but `hidden` is refused."""
+        if event.anchor is not None or event.tag is not None:
+            self._refuse_properties(event)
+        if event.style and (found := hidden.search(event.value)):
+            message = f"{what} can't hold {_name(found.group())}"
+            self._tell(event.start_mark, "yaml-control-character", message)
+        return bool(event.style)
 
     def _event(self) -> Event:
         event = self.next()

@@ -1,31 +1,14 @@
-"""builder/source: what is read, what is refused with which words, and where things stand."""
+"""builder/source: what is refused, where, and with which words."""
 
 from __future__ import annotations
 
-import contextlib
-import json
 import textwrap
-from collections.abc import Iterator
 
 import pytest
-import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
-from builder.problems import ConfigError, Finding, Location, Place
-from builder.source import Data, Sources, locate, positions, read
-from builder.source.reader import DEEPEST, LARGEST
-
-
-@pytest.fixture(params=["libyaml", "pure"])
-def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    if request.param == "pure":
-        monkeypatch.setattr(yaml, "__with_libyaml__", False)
-    else:
-        assert yaml.__with_libyaml__, "PyYAML is here without libyaml"
-    positions.cache_clear()
-    yield request.param
-    positions.cache_clear()
+from builder.problems import ConfigError
+from builder.source import LARGEST, read
+from builder.source.reader import DEEPEST
 
 
 def told(text: str | bytes) -> str:
@@ -33,71 +16,6 @@ def told(text: str | bytes) -> str:
     with pytest.raises(ConfigError) as caught:
         read("a.yaml", text)
     return "\n".join(problem.render() for problem in caught.value.problems)
-
-
-SCALARS: list[tuple[str, Data]] = [
-    ("", None),
-    ("~", None),
-    ("null", None),
-    ("true", True),
-    ("false", False),
-    ("0", 0),
-    ("-7", -7),
-    ("+7", 7),
-    ("101", 101),
-    ("123456789012345678", 123456789012345678),
-    ("0.5", 0.5),
-    ("-10.25", -10.25),
-    # Booleans, nulls, numbers and dates to other readers, text to us.
-    *((word, word) for word in ("on", "off", "yes", "no", "y", "n", "True", "TRUE", "Null")),
-    ("52:54:00:12:34:56", "52:54:00:12:34:56"),
-    ("190:20:30", "190:20:30"),
-    ("2026-01-31", "2026-01-31"),
-    ("10.0.0.1/24", "10.0.0.1/24"),
-    ("1.2.3", "1.2.3"),
-    ("-", None),  # replaced below: a lone hyphen begins a list
-    ("7d", "7d"),
-    ("1GiB", "1GiB"),
-    (".", "."),
-    ("..", ".."),
-    ("-x", "-x"),
-    ("fd00::1", "fd00::1"),
-    ("'0644'", "0644"),
-    ('"on"', "on"),
-    ("'true'", "true"),
-    ("''", ""),
-    ("'*.example.org'", "*.example.org"),
-]
-SCALARS.remove(("-", None))
-
-
-@pytest.mark.usefixtures("parser")
-@pytest.mark.parametrize(("text", "data"), SCALARS, ids=[text for text, _ in SCALARS])
-def test_a_scalar_is_what_yaml_1_2_says(text: str, data: Data) -> None:
-    found = read("a.yaml", f"key: {text}\n")["key"]
-    assert found == data
-    assert type(found) is type(data)
-
-
-@pytest.mark.usefixtures("parser")
-def test_collections_and_block_text_are_read() -> None:
-    text = "on: {a: [1, x], b: {}}\nlist:\n- one\n- {}\n- []\nlong: |\n  two\n  lines\n'80': x\n"
-    assert read("a.yaml", text) == {
-        "on": {"a": [1, "x"], "b": {}},
-        "list": ["one", {}, []],
-        "long": "two\nlines\n",
-        "80": "x",
-    }
-
-
-@pytest.mark.usefixtures("parser")
-@pytest.mark.parametrize(
-    "text",
-    ["a: é\r\nb: 1\r\n", "\ufeffa: é\nb: 1\n", "a: é\nb: 1".encode(), "\ufeffa: é\nb: 1".encode()],
-    ids=["windows lines", "byte order mark", "bytes", "bytes with mark"],
-)
-def test_other_ways_to_store_a_text(text: str | bytes) -> None:
-    assert read("a.yaml", text) == {"a": "é", "b": 1}
 
 
 # One entry for each thing refused: the text, and all that a person sees; … continues a line.
@@ -365,6 +283,21 @@ def test_a_hidden_character_is_refused_wherever_it_stands(character: str, name: 
         assert told(f"b: 1\n{line}\n").startswith(f"{expected} [yaml-control-character]\n")
 
 
+def test_of_a_file_that_is_no_text_each_line_is_told_once_and_soon() -> None:
+    with pytest.raises(ConfigError) as caught:
+        read("a.yaml", bytes(LARGEST))
+    assert [problem.code for problem in caught.value.problems] == [
+        "yaml-control-character",
+        "yaml-not-a-mapping",
+    ]
+    assert len(told(bytes(LARGEST))) < 2000
+    lines = 30_000
+    with pytest.raises(ConfigError) as caught:
+        read("a.yaml", ("a" * 60 + ": 1\n").encode("utf-16-le") * lines)
+    hidden = [p for p in caught.value.problems if p.code == "yaml-control-character"]
+    assert [p.location.line for p in hidden] == [*range(1, lines + 2)]
+
+
 @pytest.mark.parametrize("escape", ["\\t", "\\r", "\\e", "\\x85", "\\u2028", "\\uFEFF", "\\u202e"])
 def test_an_escaped_control_character_is_refused(escape: str) -> None:
     assert "[yaml-control-character]" in told(f'a: ["x{escape}"]\n')
@@ -397,117 +330,3 @@ def test_deep_nesting_is_refused_and_costs_nothing() -> None:
     assert told(nested(DEEPEST + 1)).splitlines()[0] == expected
     assert told("a: " + "[" * 100_000).splitlines()[0] == expected
     assert "[yaml-too-deep]" in told("? " * 500 + "a")
-
-
-TEXT = textwrap.dedent(
-    """\
-    # é
-    host: pve1
-    guests:
-      web: {id: 101, nets: [a, {b: c}]}
-      db:
-        id: 102
-    """
-)
-
-
-@pytest.mark.usefixtures("parser")
-@pytest.mark.parametrize(
-    ("path", "value", "key"),
-    [
-        ((), (2, 1), (2, 1)),
-        (("host",), (2, 7), (2, 1)),
-        (("guests",), (4, 3), (3, 1)),
-        (("guests", "web", "id"), (4, 13), (4, 9)),
-        (("guests", "web", "nets", 1), (4, 28), (4, 28)),
-        (("guests", "web", "nets", 1, "b"), (4, 32), (4, 29)),
-        (("guests", "db"), (6, 5), (5, 3)),
-        # Not there: the key of the nearest that is.
-        (("guests", "db", "cores"), (5, 3), (5, 3)),
-        (("guests", "db", "id", "x", 3), (6, 5), (6, 5)),
-        (("guests", "nobody", "id"), (3, 1), (3, 1)),
-        (("nothing",), (1, 1), (1, 1)),
-    ],
-)
-def test_a_path_leads_to_its_value_and_key(
-    path: tuple[str | int, ...], value: tuple[int, int], key: tuple[int, int]
-) -> None:
-    assert locate("a.yaml", TEXT, path) == Location("a.yaml", *value)
-    assert locate("a.yaml", TEXT.encode(), path, key=True) == Location("a.yaml", *key)
-
-
-def test_sources_look_into_the_document_that_holds_most_of_the_path() -> None:
-    child = "like: pve1\nguests:\n  web: {cores: 4}\n"
-    texts: dict[str, tuple[str, str | bytes]] = {
-        "hosts/pve1": ("pve1.yaml", TEXT),
-        "hosts/lab": ("lab.yaml", child.encode()),
-    }
-    sources = Sources(texts, {"hosts/lab": ("hosts/pve1",)})
-
-    def at(*path: str | int, key: bool = False) -> str:
-        finding = Finding(Place("hosts/lab", path, key), "m", "c")
-        return str(sources.problem(finding).location)
-
-    assert at("guests", "web", "cores") == "lab.yaml:3:16"
-    assert at("guests", "web", "id") == "pve1.yaml:4:13"
-    assert at("guests", "web", key=True) == "lab.yaml:3:3"
-    assert at("guests", "web", "memory") == "lab.yaml:3:3"
-    assert at("guests", "db", "id", key=True) == "pve1.yaml:6:5"
-    assert at("nothing") == "lab.yaml:1:1"
-    (problem,) = sources.problems([Finding(Place("hosts/lab", ("guests", "db")), "m", "c")])
-    assert problem.render() == "pve1.yaml:6:5: m [c]\n        id: 102\n        ^"
-    with pytest.raises(KeyError):
-        sources.problem(Finding(Place("site"), "m", "c"))
-
-
-PRINTABLE = st.text(st.characters(min_codepoint=32, exclude_categories=["Cs", "Cc", "Zl", "Zp"]))
-HIDDEN = str.maketrans(
-    "", "", "\ufeff\ufffe\uffff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-)
-CLEAN = PRINTABLE.map(lambda text: text.translate(HIDDEN))
-SCALAR = st.none() | st.booleans() | st.integers(-(10**17), 10**17) | CLEAN
-TREES = st.recursive(
-    SCALAR, lambda inner: st.lists(inner) | st.dictionaries(CLEAN, inner), max_leaves=20
-)
-
-
-def paths(data: Data, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
-    yield path
-    if isinstance(data, dict):
-        for key, value in data.items():
-            yield from paths(value, (*path, key))
-    elif isinstance(data, list):
-        for at, value in enumerate(data):
-            yield from paths(value, (*path, at))
-
-
-@given(st.dictionaries(CLEAN.filter(lambda key: len(key) < 100), TREES))
-def test_json_is_read_as_json_and_every_value_has_a_place(data: dict[str, Data]) -> None:
-    text = json.dumps(data, ensure_ascii=False, indent=1)
-    assert read("a.yaml", text) == data
-    places = positions("a.yaml", text)
-    lines = text.split("\n")
-    for path in paths(data):
-        assert (path, False) in places
-        if path and isinstance(path[-1], str):
-            where = places[path, True]
-            shown = json.dumps(path[-1], ensure_ascii=False)
-            assert lines[where.line - 1][where.column - 1 :].startswith(shown)
-
-
-@given(st.text(st.sampled_from("ab1 :-,[]{}#&*!|>'\"%@`?~<\n\t\r\0\ufeffé."), max_size=60))
-def test_whatever_the_text_only_problems_come_out(text: str) -> None:
-    lines = text.split("\n")
-    try:
-        read("a.yaml", text)
-    except ConfigError as error:
-        for problem in error.problems:
-            assert 1 <= problem.location.line <= len(lines) + 1
-            assert problem.render()
-            assert "not YAML" not in problem.message or "\n" not in problem.message
-
-
-@given(st.binary(max_size=40))
-def test_whatever_the_bytes_only_problems_come_out(text: bytes) -> None:
-    with contextlib.suppress(ConfigError):
-        read("a.yaml", text)

@@ -1,4 +1,4 @@
-"""builder/emit: a value, however hostile, stays a value; data comes back as it went in.
+"""builder/emit/quote.py: a value, however hostile, stays a value.
 
 Each target language is judged by a small reader of it, written from its own parser's rules: what
 was quoted must be read back as that one value, with nothing after it.
@@ -7,55 +7,18 @@ was quoted must be read back as that one value, with nothing after it.
 from __future__ import annotations
 
 import ipaddress
-import json
 import re
 import shlex
 import subprocess
 import urllib.parse
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
 
-import jinja2
 import pytest
-import yaml
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from builder import emit, source
+from builder import emit
 from builder.emit import Quoted, Raw
-
-# What ends a statement somewhere, what begins a variable or comment, and some of everything else.
-PIECES = [*" \"'\\;{}[]()$#%&|<>*?~`!^,=:/@+-_.aZ09", "é", "☃", "𝄞", "${x}", "%h", "$(id)", "\\n"]
-HOSTILE = st.lists(st.sampled_from(PIECES), max_size=12).map("".join) | st.text(max_size=12)
-CONTROLS = ["\n", "\r", "\0", "\t", "\x1b", "\x7f", "\x85", "\u2028", "\ufeff", "\ud800"]
-
-Given = TypeVar("Given")
-Written = TypeVar("Written")
-Quoting = Callable[[str], str]
-QUOTING: dict[str, Quoting] = {
-    "nginx": emit.nginx,
-    "systemd": emit.systemd,
-    "systemd_exec": emit.systemd_exec,
-    "systemd_text": emit.systemd_text,
-    "environment": lambda value: emit.environment("A", value),
-    "shell": emit.shell,
-    "interfaces": emit.interfaces,
-    "lxc": emit.lxc,
-    "pve": emit.pve,
-    "nft": emit.nft,
-    "hosts": emit.hosts,
-    "zone": emit.zone,
-    "zone_text": emit.zone_text,
-}
-
-
-def accepted(quoting: Callable[[Given], Written], value: Given) -> Written | None:
-    """The quoted value, or None where it is refused."""
-    try:
-        return quoting(value)
-    except ValueError:
-        return None
+from tests.emit.hostile import CONTROLS, HOSTILE, PIECES, QUOTING, accepted
 
 
 @pytest.mark.parametrize("name", QUOTING)
@@ -352,201 +315,3 @@ def test_zone_names_are_absolute() -> None:
     assert emit.zone("a.b") == emit.zone("a.b.") == "a.b."
     assert emit.zone("*.a-1.b") == "*.a-1.b."
     assert emit.zone("_acme-challenge.a.b") == "_acme-challenge.a.b."
-
-
-# Templates
-
-
-def rendered(folder: Path, text: str, **names: object) -> str:
-    (folder / "role").mkdir(exist_ok=True)
-    path = folder / "role" / f"{abs(hash(text))}.j2"
-    path.write_text(text, encoding="utf-8")
-    return emit.template(f"role/{path.name}", folder)(**names).decode()
-
-
-def test_a_template_keeps_its_lines(tmp_path: Path) -> None:
-    text = "a\n  {% for word in words %}\n  b {{ word | nginx }};\n  {% endfor %}\nü\n"
-    expected = 'a\n  b x;\n  b "y z";\nü\n'
-    assert rendered(tmp_path, text, words=["x", "y z"]) == expected
-
-
-def test_every_language_is_a_filter(tmp_path: Path) -> None:
-    filters = set(QUOTING) - {"environment"}
-    text = "{{ a | NAME }} "
-    assert rendered(tmp_path, "".join(text.replace("NAME", f) for f in sorted(filters)), a="b")
-    assert rendered(tmp_path, '{{ environment("A", "b c") }}') == '"A=b c"'
-    assert (
-        rendered(tmp_path, "{% for l in a | pve_comment %}#{{ l }}\n{% endfor %}", a=":")
-        == "#%3A\n"
-    )
-
-
-@pytest.mark.parametrize(
-    "value", ["x", 5, "", "10.0.0.1/24", "a-b_c.d:e@f+g", Raw("a; $b"), Quoted("'")]
-)
-def test_a_template_writes_what_is_plain_or_quoted(tmp_path: Path, value: object) -> None:
-    assert rendered(tmp_path, "<{{ value }}>", value=value) == f"<{value}>"
-
-
-@pytest.mark.parametrize(
-    ("value", "message"),
-    [
-        (None, "'None' is neither text nor a whole number, and can't be written"),
-        (True, "'True' is neither text nor a whole number, and can't be written"),
-        (1.5, "'1.5' is neither text nor a whole number, and can't be written"),
-        ([1], "'[1]' is neither text nor a whole number, and can't be written"),
-        ("a\nb", r"a template can't write 'a\nb': it would end its line"),
-        (Raw("a\r"), r"a template can't write 'a\r': it would end its line"),
-        (Quoted("a\0"), r"a template can't write 'a\x00': it would end its line"),
-        *(
-            (value, f"a template can't write {value!r} as it is: use the filter of its language")
-            for value in ("a b", "a;b", "$a", "a,b=c", "#", '"', "é", "a{", "*", "%h", "[::]")
-        ),
-    ],
-)
-def test_a_template_refuses_what_is_neither(tmp_path: Path, value: object, message: str) -> None:
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        rendered(tmp_path, "{{ value }}", value=value)
-
-
-@given(HOSTILE)
-def test_a_template_writes_no_hostile_value_unquoted(value: str) -> None:
-    from builder.emit.template import _finalize
-
-    written = accepted(_finalize, value)
-    assert written is None or re.fullmatch(r"[A-Za-z0-9_./:@+-]*", written)
-
-
-def test_a_template_refuses_a_name_that_is_not_given(tmp_path: Path) -> None:
-    with pytest.raises(jinja2.UndefinedError, match="'nobody' is undefined"):
-        rendered(tmp_path, "{{ nobody }}")
-    with pytest.raises(jinja2.UndefinedError, match="has no attribute 'x'"):
-        rendered(tmp_path, "{{ value.x }}", value=Path())
-    with pytest.raises(jinja2.TemplateNotFound, match="role/none"):
-        emit.template("role/none", tmp_path)
-
-
-# Data
-
-TEXT = st.text(st.characters(exclude_categories=["Cs"]))
-SCALARS = st.none() | st.booleans() | st.integers(-(2**53) + 1, 2**53 - 1) | TEXT
-DATA = st.recursive(
-    SCALARS, lambda d: st.lists(d) | st.dictionaries(TEXT, d, max_size=5), max_leaves=15
-)
-# Keys that look like something else to some reader of YAML; and text that YAML holds.
-ODD_KEYS = st.sampled_from(
-    ["on", "Y", "null", "~", "1e3", "0x1", "<<", "=", "-", "", "12:30", "_1"]
-)
-HELD = st.text(
-    st.characters(
-        exclude_categories=["Cs", "Cc", "Zl", "Zp"],
-        exclude_characters="\ufeff\ufffe\uffff\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069",
-    ),
-    max_size=100,
-)
-MAPPINGS = st.dictionaries(
-    ODD_KEYS | HELD,
-    st.recursive(
-        st.none()
-        | st.booleans()
-        | st.integers(-(10**15), 10**15)
-        | HELD
-        | HOSTILE.filter(str.isprintable),
-        lambda d: st.lists(d) | st.dictionaries(ODD_KEYS | HELD, d, max_size=5),
-        max_leaves=15,
-    ),
-    max_size=6,
-)
-
-
-@given(DATA)
-def test_json_comes_back(data: object) -> None:
-    text = emit.json_text(data)
-    assert json.loads(text) == data
-    assert text.endswith(b"\n")
-    assert json.loads(emit.canonical(data)) == data
-
-
-def test_json_is_sorted_and_readable() -> None:
-    assert emit.json_text({"b": (1, None), "a": {"é": "/"}}) == (
-        '{\n  "a": {\n    "é": "/"\n  },\n  "b": [\n    1,\n    null\n  ]\n}\n'.encode()
-    )
-
-
-def test_canonical_json_is_rfc_8785() -> None:
-    # Section 3.2.3: keys in the order of UTF-16 code units, in which 😀 comes before דּ.
-    keys = ["\u20ac", "\r", "\ufb33", "1", "😀", "\x80", "ö"]
-    expected = ["\r", "1", "\x80", "ö", "\u20ac", "😀", "\ufb33"]
-    assert list(json.loads(emit.canonical(dict.fromkeys(keys, 0)))) == expected
-    assert emit.canonical({"b": [1, True], "a": 'é"\\\b\x1f\x7f'}) == (
-        '{"a":"é\\"\\\\\\b\\u001f\x7f","b":[1,true]}'.encode()
-    )
-
-
-@given(MAPPINGS)
-def test_yaml_comes_back_from_readers_of_both_versions(data: dict[str, object]) -> None:
-    text = emit.yaml_text(data)
-    assert yaml.safe_load(text) == data
-    assert source.read("a.yaml", text) == data
-
-
-def test_yaml_is_sorted_and_quoted() -> None:
-    data: dict[str, Any] = {
-        "http": {"routers": [{"rule": "Host(`a.b`)", "on": True}], "none": [], "empty": {}},
-        "80": 'a "b" \\ #: é',
-        "deep": [[1, ["x"]], {}, None],
-    }
-    assert emit.yaml_text(data).decode() == (
-        '"80": "a \\"b\\" \\\\ #: é"\n'
-        "deep:\n"
-        "  - - 1\n"
-        '    - - "x"\n'
-        "  - {}\n"
-        "  - null\n"
-        "http:\n"
-        "  empty: {}\n"
-        "  none: []\n"
-        "  routers:\n"
-        '    - "on": true\n'
-        '      rule: "Host(`a.b`)"\n'
-    )
-
-
-def test_yaml_lines_are_never_wrapped() -> None:
-    assert emit.yaml_text({"a": "x " * 500}).count(b"\n") == 1
-
-
-@pytest.mark.parametrize("character", ["\n", "\t", "\0", "\x85", "\u2028", "\ufeff", "\x7f"])
-def test_yaml_refuses_control_characters(character: str) -> None:
-    message = f"YAML can't hold U\\+{ord(character):04X}, which is in "
-    for data in ({"a": [f"x{character}"]}, {f"x{character}": 1}):
-        with pytest.raises(ValueError, match=message):
-            emit.yaml_text(data)
-
-
-def test_yaml_refuses_keys_that_a_reader_can_t_hold() -> None:
-    long = "x-" * 250
-    assert yaml.safe_load(emit.yaml_text({long: 1})) == {long: 1}
-    with pytest.raises(ValueError, match="as a key: over 500"):
-        emit.yaml_text({f"{long}x": 1})
-
-
-@pytest.mark.parametrize("write", [emit.json_text, emit.canonical, emit.yaml_text])
-@pytest.mark.parametrize(
-    ("data", "message"),
-    [
-        ({"a": 1.5}, "1.5 is no data: neither text, integer, boolean, list nor mapping"),
-        ({"a": float("nan")}, "nan is no data"),
-        ({"a": [b"x"]}, "b'x' is no data"),
-        ({"a": {1: 2}}, "a key must be text, not 1"),
-        ({"a": {None: 2}}, "a key must be text, not None"),
-        ({"a": 2**53}, "9007199254740992 is beyond 2^53"),
-        ({"a": "\ud800"}, "surrogates not allowed|U\\+D800"),
-    ],
-)
-def test_what_is_no_data_is_refused(
-    write: Callable[[object], bytes], data: object, message: str
-) -> None:
-    pattern = message if "|" in message else re.escape(message)
-    with pytest.raises(ValueError, match=pattern):
-        write(data)
