@@ -5,19 +5,18 @@ was declared. Details are each kind's own tests'; here stands what must hold for
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
+from builder.derive import inside_name
 from builder.kinds.artifact import GuestFiles, HostFile
-from builder.network import Member, Network, Trust
+from builder.network import Member, Network, Routed, Trust
 from builder.tree import Tree
 from tests.judges import ifupdown2, lxc, nft, nginx, pki, step_ca, systemd, traefik
 from tests.judges.guest import Guest
 from tests.rendered import artifacts
 
 MOST_EXPOSED = 2.5
-# Units of packages that a guest has and the judges' root lacks.
-FOREIGN: tuple[str, ...] = ()
 
 
 @cache
@@ -101,7 +100,7 @@ class Judged:
 
     def by_systemd(self) -> None:
         for guest in self.guests.values():
-            assert systemd.verify(guest, foreign=FOREIGN)
+            assert systemd.verify(guest)
             for unit, exposed in systemd.security(guest).items():
                 assert exposed <= MOST_EXPOSED, (unit, exposed)
 
@@ -126,24 +125,28 @@ class Judged:
         """The names that a guest's HTTP servers answer to."""
         if member.guest.role == "gateway":
             return {x.name for x in self.network.exposed}
-        http = any(f.service.protocol != "tcp" for f in member.fronts)
-        return {member.fqdn} if http or member.fronts else set()
+        return {member.fqdn} if member.fronts else set()
 
     def by_traefik(self) -> None:
         loaded = traefik.load(self.guests[self.network.mesh.guest.name])
         services = {**loaded.of("services"), **loaded.of("tcpServices")}
-        for name, urls in self._reached():
-            assert name in services, name
-            text = json.dumps(services)
-            for url in urls:
-                assert url in text, url
-
-    def _reached(self) -> Iterator[tuple[str, list[str]]]:
-        """Each service that the mesh routes to, with its backends' addresses."""
-        exposed = {x.service.name for x in self.network.exposed}
+        routers = (*loaded.of("routers").values(), *loaded.of("tcpRouters").values())
         for routed in self.network.services:
-            if routed.inside_name or routed.service.name in exposed:
-                yield routed.service.name, [f"{b.address}:{b.port}" for b in routed.backends]
+            name, names = routed.service.name, self._called(routed)
+            rules = " ".join(r["rule"] for r in routers if r["service"] == name)
+            assert all(f"(`{called}`)" in rules for called in names), (name, rules)
+            if names:
+                balanced = services[name]["weighted"]["services"]
+                found = [(_server(services[one["name"]]), one["weight"]) for one in balanced]
+                wanted = [(f"{b.address}:{b.port}", b.weight) for b in routed.backends]
+                assert sorted(found) == sorted(wanted), name
+
+    def _called(self, routed: Routed) -> set[str]:
+        """The names by which the mesh knows a service; tcp from outside has the one inside."""
+        exposed = {x.name for x in self.network.exposed if x.service.name == routed.service.name}
+        if exposed and routed.service.protocol == "tcp":
+            exposed = {inside_name(self.network.site, routed.service)}
+        return exposed | ({routed.inside_name} if routed.inside_name else set())
 
     def by_step_ca(self) -> None:
         ca = self.network.ca.guest.name
@@ -158,3 +161,9 @@ class Judged:
             assert serving.directories()
             if names:
                 assert serving.issue([names[0]]).chain.count(b"BEGIN CERTIFICATE") == 2
+
+
+def _server(service: dict[str, Any]) -> str:
+    """Address and port of a loaded service's one server."""
+    (server,) = service["loadBalancer"]["servers"]
+    return str(server.get("address") or server["url"].partition("://")[2])

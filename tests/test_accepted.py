@@ -73,9 +73,10 @@ def test_more_random_configurations(number: int) -> None:
 
 
 def test_everything_occurs() -> None:
-    """Every property of the schemas, every enum's value, every pair of protocol and profile."""
+    """Every property of the schemas, every enum's value, every pair of protocol and profile; in
+    configurations of which no two are the same."""
     drawn = [data for number in range(LISTS) for data in examples(number, EACH)]
-    assert len(drawn) >= 200
+    assert len({json.dumps(data, sort_keys=True) for data in drawn}) >= 200
     seen: Counter[str] = Counter()
     large = 0
     for data in drawn:
@@ -132,3 +133,8 @@ def test_judges_see_another_network() -> None:
     judged.network = replace(judged.network, exposed=())
     with pytest.raises(AssertionError):
         judged.by_nginx()
+    first, *others = judged.network.services
+    heavier = tuple(replace(b, weight=b.weight + 1) for b in first.backends)
+    judged.network = replace(judged.network, services=(replace(first, backends=heavier), *others))
+    with pytest.raises(AssertionError, match=first.service.name):
+        judged.by_traefik()

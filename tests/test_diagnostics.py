@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "tests" / "problems"
 CASES = cases(FOLDER)
 # What depends on the day is told by commands that look at a clock, never by `check`; and a file of
-# 4 MiB is made, not kept (tests/test_source.py).
+# 4 MiB is made, not kept (tests/source).
 ELSEWHERE = {"ca-too-early", "ca-expired", "ca-ends", "yaml-too-large"}
 WRITE = bool(os.environ.get("PHOENIX_WRITE_CASES"))
 
@@ -178,6 +178,20 @@ def test_each_finding_has_an_example(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 # Pages.
+
+
+def test_the_readme_shows_what_is_told(tmp_path: Path) -> None:
+    """Its sample is of the reference, with the line that it shows put in place."""
+    blocks = (ROOT / "README.md").read_text(encoding="utf-8").split("```")[1::2]
+    (sample,) = (block[1:] for block in blocks if block.startswith("\nconfigs/"))
+    place, shown, _ = sample.splitlines()
+    file, line, _ = place.split(":", 2)
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    lines = (tmp_path / file).read_text(encoding="utf-8").splitlines()
+    assert lines[int(line) - 1].split()[0] == shown.split()[0]
+    lines[int(line) - 1] = shown.removeprefix("    ")
+    (tmp_path / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert told(tmp_path) == sample
 
 
 @pytest.mark.parametrize("name", ["errors.md", "reference.md"])

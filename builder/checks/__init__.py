@@ -15,6 +15,7 @@ from builder.checks import (
     certificates,
     documents,
     exposure,
+    fleet,
     guests,
     platform,
     reachable,
@@ -33,7 +34,9 @@ SITE_RULES: tuple[SiteRule, ...] = (
     services.backends,
     services.health,
     services.protocol_fit,
-    services.options,
+    services.ways,
+    services.limits,
+    services.names_and_headers,
     certificates.sources,
     certificates.directories,
     certificates.lifetimes,
@@ -60,6 +63,8 @@ HOST_RULES: tuple[HostRule, ...] = (
     guests.duplicate_id,
     guests.duplicate_name,
     guests.names,
+    guests.templates,
+    guests.disks,
     guests.order,
     guests.interfaces,
     guests.vlans,
@@ -67,14 +72,18 @@ HOST_RULES: tuple[HostRule, ...] = (
     guests.mounts,
     platform.platform,
     reachable.unreachable,
+    reachable.vlan_gateways,
     reachable.mesh_families,
+    reachable.dns_families,
+    reachable.directories,
     services.unknown_names,
     services.addressed_backends,
     exposure.names,
+    exposure.cookies,
     exposure.gateway_ports,
     exposure.listeners,
 )
-FLEET_RULES: tuple[FleetRule, ...] = (guests.cluster_ids,)
+FLEET_RULES: tuple[FleetRule, ...] = (fleet.reaches, fleet.cluster_ids)
 
 
 def findings(
@@ -90,6 +99,7 @@ def findings(
     """
     for site_rule in SITE_RULES:
         yield from site_rule(site)
+    yield from documents.site_document(site_document)
     blamed: dict[Finding, list[str]] = {}
     for host in hosts:
         document = host_documents[host.name]

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import (
+    IPv4Interface,
+    IPv4Network,
+    IPv6Interface,
+    IPv6Network,
+    ip_interface,
+)
 
 from builder.checks.places import (
     SITE,
@@ -52,14 +58,9 @@ def special(address: Address) -> str:
         "a loopback address, which each machine has for itself": address.is_loopback,
         "a multicast address": address.is_multicast,
         "a link-local address, which says nothing beyond one link": address.is_link_local,
-        "an IPv4 address in the clothes of IPv6": _mapped(address),
         "of a range that nobody uses": address.version == 4 and address.is_reserved,
     }
     return next((kind for kind, fits in kinds.items() if fits), "")
-
-
-def _mapped(address: Address) -> bool:
-    return isinstance(address, IPv6Address) and address.ipv4_mapped is not None
 
 
 def static6(uplink: Uplink) -> IPv6Interface | None:
@@ -255,6 +256,14 @@ def reserved(net: Net, address: Address, place: Place) -> Iterator[Finding]:
         yield Finding(place, message, "address-reserved")
     elif net.version == 4 and address == net.broadcast_address:
         yield Finding(place, f"{address} is the broadcast address of {net}", "address-reserved")
+
+
+def whole(text: str, place: Place) -> Iterator[Finding]:
+    """Nothing where `text` is a network, and not an address in one."""
+    given = ip_interface(text)
+    if given.ip != given.network.network_address:
+        message = f"{text} is an address, not a network; the network is {given.network}"
+        yield Finding(place, message, "not-a-network")
 
 
 def gateway_in_network(_: Site, host: Host) -> Iterator[Finding]:

@@ -12,7 +12,9 @@ from builder.checks.addresses import (
     inside,
     own_addresses,
     repeated,
+    special,
     static6,
+    whole,
 )
 from builder.checks.places import bridge_place, guest_place, host_place, machine_place, nic_place
 from builder.model import Bridge, Guest, Host, RouteTo, Site, Uplink
@@ -147,18 +149,18 @@ def _ingress6(host: Host, guest: Guest, home: Bridge | None) -> Iterator[Finding
 def reach(_: Site, host: Host) -> Iterator[Finding]:
     """An address to reach the host by that the new configuration would not give it."""
     place = host_place(host) / "reach"
-    literal = _literal(host.reach)
-    if literal is None and (":" in host.reach or not re.search("[A-Za-z]", host.reach)):
+    address = literal(host.reach)
+    if address is None and (":" in host.reach or not re.search("[A-Za-z]", host.reach)):
         message = (
             f"'{host.reach}' is neither an address nor a name; a port is the matter of ssh's own "
             f"configuration, such as ~/.ssh/config"
         )
         yield Finding(place, message, "wrong-reach")
-    if literal is None or any(_learns(b.uplink) for b in host.bridges):
+    if address is None or any(_learns(b.uplink) for b in host.bridges):
         return
-    own = [str(address.ip) for address, _, _ in own_addresses(host)]
-    if literal not in own:
-        message = f"the host would not have the address {literal}; {known(literal, own)}"
+    own = [str(each.ip) for each, _, _ in own_addresses(host)]
+    if address not in own:
+        message = f"the host would not have the address {host.reach}; {known(host.reach, own)}"
         yield Finding(place, message, "reach-lost")
 
 
@@ -167,7 +169,8 @@ def _learns(uplink: Uplink | None) -> bool:
     return uplink is not None and (uplink.address is None or uplink.address6 in {"auto", "dhcp"})
 
 
-def _literal(text: str) -> str | None:
+def literal(text: str) -> str | None:
+    """An address in its one usual form; None where the text is a name."""
     try:
         return str(ip_address(text))
     except ValueError:
@@ -182,10 +185,10 @@ def routes(_: Site, host: Host) -> Iterator[Finding]:
         for i, route in enumerate(bridge.routes):
             place = bridge_place(host, bridge) / "routes" / i
             yield from _next_hop(bridge, route, place)
+            yield from whole(route.to, place / "to")
             net = ip_interface(route.to).network
-            if ip_interface(route.to).ip != net.network_address:
-                message = f"{route.to} is an address, not a network; the network is {net}"
-                yield Finding(place / "to", message, "not-a-network")
+            if net.prefixlen and (why := special(net.network_address)):
+                yield Finding(place / "to", f"{net} is {why}", "address-special")
             yield from _shadows(net, connected, place / "to")
             if net in seen:
                 message = f"the route to {net} shadows the one on bridge '{seen[net]}'"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from builder.checks.places import SITE
+from builder.checks.providers import PROVIDERS
 from builder.model import Directory, Site
-from builder.problems import Finding, known
+from builder.problems import Finding, Place, known
 
 _SHORTEST = 300
 _LONGEST = 825 * 86400
 _LONGEST_ROOT = 36525 * 86400
 _LEAST_TO_RENEW = 100
+# Of lego itself, of Go's TLS (SSL_CERT_FILE), of the loader and of everyone.
+_TAKEN = re.compile("(LD|LEGO)_.*|SSL_CERT.*|HOME|PATH")
 
 
 def sources(site: Site) -> Iterator[Finding]:
@@ -40,9 +44,27 @@ def directories(site: Site) -> Iterator[Finding]:
             if directory.challenge == "http-01" and getattr(directory, key):
                 message = f"`{key}` is for `challenge: dns-01`; this one is http-01"
                 yield Finding((place / key).named(), message, "no-effect")
+        if directory.provider and directory.provider not in PROVIDERS:
+            message = (
+                f"lego knows no provider '{directory.provider}'; "
+                f"{known(directory.provider, PROVIDERS)}"
+            )
+            yield Finding(place / "provider", message, "unknown-provider")
+        yield from _variables(directory, place / "environment")
         if not _good_port(directory):
             message = "the URL's port is beyond 65535"
             yield Finding(place / "directory", message, "out-of-range")
+
+
+def _variables(directory: Directory, place: Place) -> Iterator[Finding]:
+    for variable, _ in directory.environment:
+        message, bare = "", variable.removesuffix("_FILE")
+        if _TAKEN.fullmatch(variable):
+            message = f"`{variable}` is no DNS provider's; `lego dnshelp -c` lists what one reads"
+        elif bare != variable:
+            message = f"say `{bare}`: lego is given the file itself, as `{variable}`"
+        if message:
+            yield Finding((place / variable).named(), message, "reserved-variable")
 
 
 def _good_port(directory: Directory) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from builder.checks.places import backend_place, exposure_place
+from builder.checks.places import backend_place, exposure_place, service_place
 from builder.checks.realised import certified, fronts, realised
 from builder.derive import inside_name
 from builder.model import Exposure, Guest, Host, Service, Site
@@ -33,6 +33,20 @@ def names(site: Site, host: Host) -> Iterator[Finding]:
                 message = f"{shown} leads to service '{first[key].name}' already"
                 yield Finding(place, message, "duplicate-exposed-name")
             first.setdefault(key, service)
+
+
+def cookies(site: Site, host: Host) -> Iterator[Finding]:
+    """Services under one name of which each would overwrite the other's cookie."""
+    first: dict[tuple[str, str], Service] = {}
+    for service in realised(site, host):
+        for name in dict.fromkeys(e.name for e in service.expose if service.sticky):
+            other = first.setdefault((name, service.sticky), service)
+            if other is not service:
+                message = (
+                    f"at '{name}', service '{other.name}' has the cookie '{service.sticky}' too; "
+                    f"say `sticky: {{cookie: …}}` with another name"
+                )
+                yield Finding(service_place(service) / "sticky", message, "duplicate-cookie")
 
 
 def _met_at(service: Service, exposure: Exposure) -> tuple[str, str]:

@@ -28,10 +28,12 @@ _NEEDS: dict[Role, tuple[Role, ...]] = {
     "service": ("ca",),
 }
 _OURS = ("/opt/phoenix", "/opt/phoenix-secrets", "/usr/local/lib/systemd", "/var/lib/phoenix")
-# Filled by the kernel, or by systemd at its start, which hides what was mounted there before.
-_FILLED = ("/dev", "/proc", "/run", "/sys", "/tmp")
-# Of the guest's own system; PVE writes to some of them before each start.
-_SYSTEM = frozenset({"/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/sbin"})
+# Filled by the kernel, by systemd at its start, which hides what was mounted there before, or by
+# PVE before each start.
+_FILLED = ("/dev", "/etc/network", "/etc/systemd", "/proc", "/run", "/sys", "/tmp")
+# Of the guest's own system; /usr itself holds a folder of ours.
+_TOP = ("/bin", "/boot", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/sbin")
+_SYSTEM = frozenset((*_TOP, *(f"/usr{path}" for path in _TOP)))
 _STATE = "/var/lib/phoenix"
 
 
@@ -50,40 +52,20 @@ def roles(_: Site, host: Host) -> Iterator[Finding]:
 def duplicate_id(_: Site, host: Host) -> Iterator[Finding]:
     """One VMID for two guests, or for a guest and a VM."""
     seen: dict[int, str] = {}
-    for number, name, place in _ids(host):
+    for number, name, place in ids(host):
         if number in seen:
             message = f"id {number} is also that of '{seen[number]}'"
             yield Finding(place, message, "duplicate-id")
         seen.setdefault(number, name)
 
 
-def _ids(host: Host) -> Iterator[tuple[int, str, Place]]:
+def ids(host: Host) -> Iterator[tuple[int, str, Place]]:
+    """Each VMID of a host, whose it is, and its place."""
     for guest in host.guests:
         yield guest.id, guest.name, guest_place(host, guest) / "id"
     for machine in host.machines:
         if machine.vm is not None:
             yield machine.vm, machine.name, machine_place(host, machine) / "vm"
-
-
-def cluster_ids(_: Site, hosts: tuple[Host, ...]) -> Iterator[Finding]:
-    """One VMID on two hosts of a Proxmox cluster."""
-    used: dict[tuple[str, int], list[tuple[str, Place]]] = {}
-    for host in hosts:
-        if cluster := host.platform.cluster:
-            for number, _name, place in _ids(host):
-                used.setdefault((cluster, number), []).append((host.name, place))
-    for (cluster, number), found in used.items():
-        names = list(dict.fromkeys(name for name, _ in found))
-        if len(names) > 1:
-            shown = f"'{names[0]}' and '{names[1]}'"
-            if len(names) > 2:
-                shown = f"'{names[0]}', '{names[1]}' and {len(names) - 2} more"
-            message = (
-                f"id {number} is on hosts {shown} of cluster '{cluster}'; "
-                f"ids are unique in a cluster"
-            )
-            place = next(place for name, place in found if name == names[1])
-            yield Finding(place, message, "duplicate-id")
 
 
 def duplicate_name(_: Site, host: Host) -> Iterator[Finding]:
@@ -99,10 +81,13 @@ def duplicate_name(_: Site, host: Host) -> Iterator[Finding]:
 
 
 def names(site: Site, host: Host) -> Iterator[Finding]:
-    """Names that are too long with the domain behind, or taken by a kit of ours."""
+    """Names that are too long with the domain behind, or taken."""
     ends = [(g.name, guest_place(host, g)) for g in host.guests]
     ends += [(m.name, machine_place(host, m)) for m in host.machines]
     for name, place in ends:
+        if name == "localhost":
+            message = "'localhost' is what each machine calls itself"
+            yield Finding(place.named(), message, "reserved-name")
         length = len(f"{name}.{site.domain}")
         if length > 253:
             message = f"the name '{name}' has {length} characters with the domain; 253 are possible"
@@ -111,6 +96,28 @@ def names(site: Site, host: Host) -> Iterator[Finding]:
         if machine.name == "site":
             message = "'site' is the name of the operator's own kit; call the machine otherwise"
             yield Finding(machine_place(host, machine).named(), message, "reserved-name")
+
+
+def templates(_: Site, host: Host) -> Iterator[Finding]:
+    """Guests that are not there, and that there is nothing to make them from."""
+    for guest in host.guests:
+        if not guest.adopt and not guest.template:
+            message = (
+                f"guest '{guest.name}' can't be created without a `template`; "
+                f"say `adopt: true` if its id exists already"
+            )
+            yield Finding(guest_place(host, guest).named(), message, "missing-template")
+
+
+def disks(_: Site, host: Host) -> Iterator[Finding]:
+    """Guests to be created on Proxmox that would get their disk where it chooses."""
+    for guest in host.guests:
+        if host.platform.kind == "proxmox" and not guest.adopt and guest.disk is None:
+            message = (
+                f"guest '{guest.name}' can't be created without a `disk`, such as 8GiB; "
+                f"say `adopt: true` if its id exists already"
+            )
+            yield Finding(guest_place(host, guest).named(), message, "missing-disk")
 
 
 def order(_: Site, host: Host) -> Iterator[Finding]:
@@ -230,7 +237,8 @@ def _paths(mount: Mount, place: Place) -> Iterator[Finding]:
     if target in _SYSTEM or any(_within(target, filled) for filled in _FILLED):
         message = f"'{mount.target}' belongs to the guest's system; mount it somewhere else"
         yield Finding(place / "target", message, "mount-path")
-    if _within(mount.source.rstrip("/"), _STATE):
+    source = mount.source.rstrip("/")
+    if _within(source, _STATE) or _within(_STATE, source):
         message = f"'{mount.source}' holds other guests' files and secrets"
         yield Finding(place / "source", message, "mount-path")
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from builder.checks.places import guest_place, host_place
+from builder.checks.places import bridge_place, guest_place, host_place
 from builder.model import Guest, Host, Site
 from builder.problems import Finding, Place
 
-_FEATURES = ("keyctl", "fuse", "mknod")
+_FEATURES = ("keyctl", "fuse", "mknod", "mount")
 
 
 def platform(_: Site, host: Host) -> Iterator[Finding]:
@@ -30,11 +30,16 @@ def platform(_: Site, host: Host) -> Iterator[Finding]:
 
 
 def _lxc(host: Host) -> Iterator[Finding]:
-    for key in ("cluster", "firewall"):
-        if getattr(host.platform, key):
-            message = f"`{key}` is for Proxmox; this host is plain LXC"
-            place = host_place(host) / "platform" / key
-            yield Finding(place.named(), message, "platform-option")
+    if host.platform.cluster:
+        message = "`cluster` is for Proxmox; this host is plain LXC"
+        place = host_place(host) / "platform" / "cluster"
+        yield Finding(place.named(), message, "platform-option")
+    # `multiple_vlan_aware_bridge_support` of its ifupdown2.conf, which only Proxmox switches on.
+    aware = [bridge for bridge in host.bridges if bridge.vlan_aware]
+    for bridge in aware[1:]:
+        message = f"Debian's ifupdown2 takes one bridge with VLANs, which is '{aware[0].name}'"
+        place = bridge_place(host, bridge) / "vlan_aware"
+        yield Finding(place.named(), message, "platform-option")
 
 
 def _template(kind: str, guest: Guest, place: Place) -> Iterator[Finding]:
@@ -56,10 +61,13 @@ def _features(guest: Guest, place: Place) -> Iterator[Finding]:
 
 
 def _lxc_guest(guest: Guest, place: Place) -> Iterator[Finding]:
-    message = "`{}` is Proxmox's; plain LXC has no such option"
-    if guest.tags:
-        yield Finding((place / "tags").named(), message.format("tags"), "platform-option")
-    for key in _FEATURES:
-        if getattr(guest.features, key):
-            at = (place / "features" / key).named()
-            yield Finding(at, message.format(key), "platform-option")
+    given = {
+        place / "tags": bool(guest.tags),
+        place / "disk": guest.disk is not None,
+        place / "start" / "down": guest.start.down is not None,
+    }
+    given |= {place / "features" / key: bool(getattr(guest.features, key)) for key in _FEATURES}
+    for at, there in given.items():
+        if there:
+            message = f"`{at.path[-1]}` is Proxmox's; plain LXC has no such option"
+            yield Finding(at.named(), message, "platform-option")

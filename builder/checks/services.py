@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from builder.checks.addresses import end_addresses
+from builder.checks.addresses import end_addresses, whole
 from builder.checks.places import backend_place, exposure_place, service_place
 from builder.checks.realised import realised
 from builder.derive import inside_name
@@ -57,13 +57,16 @@ def backends(site: Site) -> Iterator[Finding]:
 
 
 def _backend(service: Service, backend: Backend, place: Place) -> Iterator[Finding]:
+    plain = service.is_plain("backend")
     if bool(backend.name) == (backend.address is not None):
         message = "a backend has a `name` or an `address`, and not both"
         yield Finding(place, message, "backend-target")
-    plain = service.is_plain("backend")
-    if backend.address is not None and not backend.server_name and not plain:
+    elif backend.address is not None and not backend.server_name and not plain:
         message = "a backend given by address needs the `server_name` that its certificate bears"
         yield Finding(place, message, "missing-server-name")
+    elif backend.server_name and (backend.name or plain):
+        message = "`server_name` is for a backend given by `address`, over TLS"
+        yield Finding((place / "server_name").named(), message, "no-effect")
 
 
 def addressed_backends(site: Site, host: Host) -> Iterator[Finding]:
@@ -171,19 +174,40 @@ def _plain(service: Service, plain: Plain) -> str:
     return ""
 
 
-def options(site: Site) -> Iterator[Finding]:
-    """Limits that mean nothing, and headers that are no one's to set."""
+def ways(site: Site) -> Iterator[Finding]:
+    """Services that nothing leads to, and prefixes to strip that are none."""
     for service in site.services:
-        place, limits = service_place(service), service.limits
-        if limits != _NO_LIMITS and not service.expose:
+        if not service.expose and service.inside is None:
+            message = f"nothing leads to '{service.name}': it has neither `expose` nor `inside`"
+            yield Finding(service_place(service).named(), message, "no-effect")
+        for i, exposure in enumerate(service.expose):
+            if exposure.strip and exposure.path == "/" and service.protocol != "tcp":
+                message = "`strip` takes the `path` off, and none is given"
+                place = exposure_place(service, i) / "strip"
+                yield Finding(place.named(), message, "no-effect")
+
+
+def limits(site: Site) -> Iterator[Finding]:
+    """Limits that mean nothing, or something else than they say."""
+    for service in site.services:
+        place, given = service_place(service) / "limits", service.limits
+        if given != _NO_LIMITS and not service.expose:
             message = "limits are for clients outside, and nothing exposes the service to them"
-            yield Finding((place / "limits").named(), message, "no-effect")
-        if limits.burst and limits.rate is None:
+            yield Finding(place.named(), message, "no-effect")
+        if given.burst and given.rate is None:
             message = "`burst` is what is let through above `rate`, which is not given"
-            yield Finding((place / "limits" / "burst").named(), message, "no-effect")
-        if limits.body is not None and limits.body > _LARGEST_BODY:
+            yield Finding((place / "burst").named(), message, "no-effect")
+        if given.body is not None and given.body > _LARGEST_BODY:
             message = "`body` can be 1024TiB at most; say `unlimited` if none is meant"
-            yield Finding(place / "limits" / "body", message, "out-of-range")
+            yield Finding(place / "body", message, "out-of-range")
+        for i, clients in enumerate(given.clients):
+            yield from whole(clients, place / "clients" / i)
+
+
+def names_and_headers(site: Site) -> Iterator[Finding]:
+    """Names that are too long, and headers that are no one's to set."""
+    for service in site.services:
+        place = service_place(service)
         yield from _headers(service.request_headers, place / "headers" / "request")
         yield from _headers(service.response_headers, place / "headers" / "response")
         length = len(inside_name(site, service))

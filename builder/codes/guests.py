@@ -10,6 +10,16 @@ GUESTS = {
         "Each host is a complete edge: nginx takes clients in, Traefik leads them to services, and "
         "Step-CA gives out the certificates in between.",
     ),
+    "missing-template": Code(
+        "A guest that is not there, and can't be made.",
+        "A deploy creates each guest from its `template`, but for those with `adopt: true`, whose "
+        "id exists already. With neither it would end half-way.",
+    ),
+    "missing-disk": Code(
+        "A guest that is to be created without a disk.",
+        "Proxmox would make one of 4 GiB in the storage `local`, which as installed holds no "
+        "containers, and so refuse. A size alone means `local-lvm`.",
+    ),
     "duplicate-role": Code(
         "A second gateway, mesh or CA.",
         "Names, routes and certificates lead to one of each.",
@@ -26,7 +36,8 @@ GUESTS = {
     ),
     "reserved-name": Code(
         "A name that is taken.",
-        "The operator's own hosts file and zones are kept as the kit of this name.",
+        "`localhost` is each machine itself. As `site` the operator's own hosts file and zones are "
+        "kept, beside the machines' kits.",
     ),
     "name-too-long": Code(
         "A name that no DNS can hold.",
@@ -64,6 +75,12 @@ GUESTS = {
     "wrong-device": Code(
         "A device that is no node below /dev.",
         "Proxmox refuses it, and the guest does not start.",
+    ),
+    "missing-major": Code(
+        "A device that a privileged guest could not open.",
+        "Plain LXC closes all devices to a privileged guest but those that a rule names, by the "
+        "major number. Those of NVIDIA's uvm and AMD's kfd are given out when the host loads the "
+        "driver; `ls -l` shows them there. An unprivileged guest needs none.",
     ),
     "duplicate-device": Code(
         "The same device twice.",

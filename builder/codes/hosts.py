@@ -14,6 +14,11 @@ HOSTS = {
         "`like` names a host that is not described.",
         "There is nothing to take over, so most of the host would be missing.",
     ),
+    "duplicate-reach": Code(
+        "Two hosts that are reached at one place.",
+        "What is meant for the one would be done to the other. With `like`, a host takes over "
+        "`reach` too, so it has to say its own.",
+    ),
     "like-cycle": Code(
         "Hosts take over from each other in a circle.",
         "One of them has to be complete by itself.",

@@ -110,7 +110,8 @@ BRIDGES = {
     ),
     "unreachable": Code(
         "Two that must talk to each other, and can't.",
-        "A bridge without `uplink` and `gateway` is an island: only who has an interface on it "
-        "reaches its guests. Give the mesh a second interface there, or move the guest.",
+        "A bridge without `uplink` and `gateway` is an island, and so is a VLAN: only who has an "
+        "interface there reaches its guests. Give the mesh a second one, or move the guest. A DNS "
+        "server, a backend or a public directory must be met too.",
     ),
 }

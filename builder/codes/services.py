@@ -59,6 +59,11 @@ SERVICES = {
         "A hop that is plain twice.",
         "Each build lists the plain hops with their reason; one of the two would be lost.",
     ),
+    "duplicate-cookie": Code(
+        "Two sticky services with one cookie under one name.",
+        "A browser sends a name's cookies to all that answers under it. Each service would "
+        "overwrite what the other remembers, and clients would change backends all the time.",
+    ),
     "duplicate-header": Code(
         "The same header twice.",
         "Upper and lower case mean nothing in a header's name, so one of the two would win by "
@@ -99,6 +104,15 @@ NAMES = {
         "A dns-01 challenge without the DNS provider.",
         "The name is proven by a record in its zone, and how to write one differs from provider "
         "to provider.",
+    ),
+    "unknown-provider": Code(
+        "A DNS provider that the pinned lego does not know.",
+        "No certificate would ever be ordered. Its providers are those of `lego dnshelp`.",
+    ),
+    "reserved-variable": Code(
+        "A variable that is no credential.",
+        "lego is given each as a file, which NAME_FILE names. Some such names mean something else "
+        "to lego or to the system below it, and another `_FILE` behind one means nothing.",
     ),
     "lifetime-too-short": Code(
         "A certificate that would end before it can be renewed.",
