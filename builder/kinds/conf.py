@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface
 
 from builder.model import Address, Bridge, Guest, Interface
 from builder.network import Network
@@ -61,14 +62,22 @@ def veth(guest: Guest, interface: Interface) -> str:
     return f"veth{guest.id}i{index(interface)}"
 
 
-def with_prefix(bridge: Bridge, address: Address) -> str:
-    """A guest's address with the prefix length of the network of the bridge that it is in.
+def own_addresses(bridge: Bridge) -> tuple[IPv4Interface | IPv6Interface, ...]:
+    """The host's own addresses on a bridge, the further ones last."""
+    return tuple(a for a in (bridge.address, bridge.address6, *bridge.addresses) if a is not None)
+
+
+def home(bridge: Bridge, address: Address) -> IPv4Interface | IPv6Interface:
+    """The host's own address in the network of the bridge that a guest's address is in.
 
     Checks have found that it is in one; StopIteration where it is not.
     """
-    own = (bridge.address, bridge.address6, *bridge.addresses)
-    home = next(a.network for a in own if a is not None and address in a.network)
-    return f"{address}/{home.prefixlen}"
+    return next(own for own in own_addresses(bridge) if address in own.network)
+
+
+def with_prefix(bridge: Bridge, address: Address) -> str:
+    """A guest's address with the prefix length of its network."""
+    return f"{address}/{home(bridge, address).network.prefixlen}"
 
 
 def addressed(network: Network, interface: Interface) -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """NNN.fw for PVE's firewall: default drop both ways, filters of MAC and address, one rule a flow.
 
-Each rule names both of its ends, so it is of one family, and stands at both of its ends: out of
-the one guest, into the other. PVE takes the first rule that matches; what is for the outside comes
-after a drop of all that is inside.
+The rule of a flow names both ends, so it is of one family, and stands at both of them: out of the
+one guest, into the other. PVE takes the first rule that matches; what is for the outside comes
+after a drop of all that is inside or the host's own. An uplink's address by DHCP is not known here:
+what a guest may call outside, it may call there.
 
 `ndp` lets router advertisements in beside neighbour discovery, and the names of ICMPv6 types are
 different ones in PVE's two firewalls; so guests without IPv6 go without it, and in the others the
@@ -13,12 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Interface, IPv6Interface
 from typing import Literal
 
 from builder.kinds.conf import index
-from builder.kinds.permits import EVERYONE, VERSIONS, Permit, networks, permits
+from builder.kinds.permits import EVERYONE, VERSIONS, Permit, Version, networks, permits
 from builder.model import Guest
 from builder.network import Network
+
+# What is never further than the next link, the host among it.
+_LINK: dict[Version, tuple[str, ...]] = {4: (), 6: ("fe80::/10",)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,27 @@ def _in(network: Network, guest: Guest, every: tuple[Permit, ...]) -> Iterator[R
     yield Rule("IN", "Ping(ACCEPT)", reason="reachability")
 
 
+def _near(network: Network, version: Version) -> Iterator[Rule]:
+    """What is not outside: the networks inside, one's own link, and the host at its uplink, where
+    the gateway's ports lead to the gateway (hairpin)."""
+    inside = networks(network, version)
+    for net in (*inside, *(_LINK[version] if inside else ())):
+        yield Rule("OUT", "DROP", destination=net, reason="nothing else inside")
+    entering = network.host.ingress4 if version == 4 else network.host.ingress6
+    for address in _uplinks(network, version):
+        for listener in network.gateway.listeners if entering else ():
+            yield Rule("OUT", "ACCEPT", "", address, "tcp", listener.port, "gateway from inside")
+        yield Rule("OUT", "DROP", destination=address, reason="the host")
+
+
+def _uplinks(network: Network, version: Version) -> Iterator[str]:
+    """The host's own addresses outside, where they are declared."""
+    for uplink in (bridge.uplink for bridge in network.host.bridges if bridge.uplink):
+        for address in (uplink.address, uplink.address6):
+            if isinstance(address, IPv4Interface | IPv6Interface) and address.version == version:
+                yield str(address.ip)
+
+
 def _out(network: Network, guest: Guest, every: tuple[Permit, ...]) -> Iterator[Rule]:
     addresses = network.addresses(guest.name)
     own = {str(address) for address in addresses}
@@ -99,8 +125,7 @@ def _out(network: Network, guest: Guest, every: tuple[Permit, ...]) -> Iterator[
     yield from dict.fromkeys(inside)
     yield Rule("OUT", "Ping(ACCEPT)", reason="reachability")
     for version in VERSIONS:
-        for net in networks(network, version):
-            yield Rule("OUT", "DROP", destination=net, reason="nothing else inside")
+        yield from _near(network, version)
     for a, p in sent:
         if p.destination == EVERYONE:
             yield Rule("OUT", "ACCEPT", str(a), "", p.protocol, p.port, p.reason)

@@ -196,7 +196,12 @@ def _advertised(uplink: Uplink) -> Iterator[tuple[str, int]]:
 
 
 def settings(network: Network) -> tuple[Setting, ...]:
-    """Kernel settings of the declared interfaces, forwarding first: it resets others."""
+    """Kernel settings of the declared interfaces, in the order in which they are to be made.
+
+    Forwarding over IPv4 resets others. Forwarding over IPv6 takes away the routes that the kernel
+    has learnt, but not where accept_ra is 2 already: so it comes last, or the host is cut off until
+    its router's next word.
+    """
     return tuple(Setting(key, value) for key, value in dict(_settings(network)).items())
 
 
@@ -205,16 +210,20 @@ def _settings(network: Network) -> Iterator[tuple[str, int]]:
     routed = [bridge for bridge in bridges if bridge.routed]
     if routed:
         yield "net/ipv4/ip_forward", 1
-    if any(nat.routed6(bridge) for bridge in routed):
-        yield "net/ipv6/conf/all/forwarding", 1
-    if routed:
         # Of "all" and an interface's own either suffices to send; foreign ones keep their own.
         yield "net/ipv4/conf/all/send_redirects", 0
     for bridge in routed:
         yield f"net/ipv4/conf/{bridge.name}/send_redirects", 0
     for bridge in bridges:
+        if not bridge.ports:
+            # It has the lowest MAC of the guests that run; when that one goes, the others are told,
+            # and don't lose their gateway for half a minute.
+            yield f"net/ipv4/conf/{bridge.name}/arp_notify", 1
+            yield f"net/ipv6/conf/{bridge.name}/ndisc_notify", 1
         yield f"net/ipv6/conf/{bridge.name}/accept_ra", 0
         yield f"net/ipv6/conf/{bridge.name}/autoconf", 0
     for bridge in routed:
         assert bridge.uplink
         yield from _advertised(bridge.uplink)
+    if any(nat.routed6(bridge) for bridge in routed):
+        yield "net/ipv6/conf/all/forwarding", 1

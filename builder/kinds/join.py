@@ -18,7 +18,10 @@ from builder.tree import Entry, File, Tree
 
 KIND = "join"
 
-ENABLED = ("phoenix-names.service", "phoenix-acme.service", "phoenix-acme.timer")
+ENABLED = (
+    "phoenix-names.service", "phoenix-names.path", "phoenix-names.timer",
+    "phoenix-acme.service", "phoenix-acme.timer",
+)  # fmt: skip
 """The units that a machine is to enable."""
 
 
@@ -34,7 +37,7 @@ def _files(network: Network, machine: Machine) -> Iterable[Entry]:
     overlay = tuple(_overlay(network, machine))
     yield from overlay
     fqdn = network.fqdn(machine.name)
-    values = {"name": machine.name, "address": machine.address, "fqdn": fqdn}
+    values = {"name": machine.name, "address": machine.address, "fqdn": fqdn, "units": ENABLED}
     yield File("README", emit.template("join/README.j2")(vm=machine.vm or 0, **values))
     if machine.vm is not None:
         yield File("cloud-init/user-data", _user_data(fqdn, overlay))
@@ -62,6 +65,8 @@ def _user_data(fqdn: str, overlay: Iterable[File]) -> bytes:
     ]
     config = {
         "fqdn": fqdn,
+        # Else each boot begins with a hosts file from the image's own template.
+        "manage_etc_hosts": False,
         # A fresh image has no lists of packages.
         "package_update": True,
         "packages": ["lego"],

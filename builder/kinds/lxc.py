@@ -38,8 +38,11 @@ def artifacts(network: Network) -> tuple[Artifact, ...]:
 def creation(network: Network, guest: Guest) -> Mapping[str, str]:
     """What a missing guest is made from: `pct create`'s options, or what plain LXC needs of them.
 
-    The values are what PVE fixes at creation; all else comes with the guest's configuration.
+    The values are what PVE fixes at creation; all else comes with the guest's configuration. Of a
+    guest that is adopted there are none: where its id is missing, nothing may be made in its place.
     """
+    if guest.adopt:
+        return {}
     found = {"arch": "amd64", "unprivileged": str(int(guest.unprivileged))}
     if guest.template:
         found["template"] = guest.template

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 
 from builder import emit
 from builder.emit.fixed import fixed
@@ -84,34 +84,35 @@ def installer(network: Network) -> Iterable[File]:
 
 
 def entrance(network: Network) -> tuple[Address, ...]:
-    """Where clients outside reach the gateway: the uplink's static addresses, else its own."""
+    """Where those outside are let in: the uplink's static addresses, else the gateway's own."""
     guest = network.gateway.guest
     uplink = network.bridge(guest.interfaces[0].bridge).uplink
     if uplink is None:
-        return network.addresses(guest.name)
-    found: list[Address] = [] if uplink.address is None else [uplink.address.ip]
-    if network.host.ingress6 and uplink.address6 not in {None, "auto", "dhcp"}:
-        assert not isinstance(uplink.address6, str | None)
-        found.append(uplink.address6.ip)
-    return tuple(found)
+        found = network.addresses(guest.name)
+    else:
+        static = (IPv4Interface, IPv6Interface)
+        found = tuple(x.ip for x in (uplink.address, uplink.address6) if isinstance(x, static))
+    entering = {4: network.host.ingress4, 6: network.host.ingress6}
+    return tuple(address for address in found if entering[address.version])
 
 
 def outside_names(network: Network) -> Names:
     """All names, for those who ask from outside. A name without a known entrance is left out."""
     exposed = {x.name for x in network.exposed}
     enter = entrance(network)
-    return tuple((n, enter if n in exposed else a) for n, a in network.names if a or enter)
+    known = (x for x in network.names if enter or x[0] not in exposed)
+    return tuple((n, enter if n in exposed else a) for n, a in known)
 
 
 def _site_files(network: Network) -> Iterable[Entry]:
-    names = tuple((n, a) for n, a in outside_names(network) if a)
+    names = outside_names(network)
     yield File("hosts", hosts(network, names))
     domain = network.site.domain
-    inside = tuple(n for n in names if f".{n[0]}".endswith(f".{domain}"))
-    yield File(f"{domain}.zone", _zone(domain, inside))
-    for name in names:
-        if name not in inside:
-            yield File(f"{name[0]}.zone", _zone(name[0], (name,)))
+    below = {n for n, _ in names if f".{n}".endswith(f".{domain}")}
+    yield File(f"{domain}.zone", _zone(domain, tuple(x for x in names if x[0] in below)))
+    for name, addresses in names:
+        if name not in below:
+            yield File(f"{name}.zone", _zone(name, ((name, addresses),)))
 
 
 def _zone(origin: str, names: Names) -> bytes:

@@ -1,18 +1,21 @@
 """What the NAT table of a host with routed bridges does, as values.
 
-It judges only packets between an uplink and a routed bridge of ours; all others pass. From an
-uplink nothing enters but answers, and what is translated: the gateway's ports at the uplink's
-address lead to the gateway guest, also for the host itself and for guests (hairpin).
+It judges only packets between an uplink and a bridge of ours; all others pass, and none that is for
+the host itself is ever dropped. From an uplink nothing enters but answers, and what is translated:
+the gateway's ports at the uplink's address lead to the gateway guest, also for the host itself and
+for guests (hairpin).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv6Interface, IPv6Network
+from ipaddress import IPv4Interface, IPv6Interface, IPv6Network
 from typing import Literal
 
-from builder.model import Bridge
+from builder.kinds.conf import home, own_addresses
+from builder.kinds.permits import FAMILY, Family
+from builder.model import Address, Bridge, Uplink
 from builder.network import Network
 
 _UNIQUE_LOCAL = IPv6Network("fc00::/7")
@@ -20,7 +23,7 @@ _UNIQUE_LOCAL = IPv6Network("fc00::/7")
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """A routed bridge and the uplink that it reaches the outside by."""
+    """A bridge, and an uplink from which nothing may begin towards it."""
 
     bridge: str
     uplink: str
@@ -30,7 +33,7 @@ class Crossing:
 class Masquerade:
     """A network that is hidden behind the uplink's address."""
 
-    family: Literal["ip", "ip6"]
+    family: Family
     network: str
     uplink: str
 
@@ -39,9 +42,9 @@ class Masquerade:
 class Ingress:
     """A way in over one family. `address` is the uplink's, "" where only the kernel knows it:
     then `others` are the host's addresses that are certainly not meant. `home` is the host's
-    address on the gateway guest's bridge."""
+    address in the gateway guest's network."""
 
-    family: Literal["ip", "ip6"]
+    family: Family
     protocol: Literal["ipv4", "ipv6"]
     uplink: str
     address: str
@@ -81,75 +84,72 @@ def routed6(bridge: Bridge) -> bool:
 
 def view(network: Network) -> Nat:
     """The table of a host with at least one routed bridge."""
-    routed = [bridge for bridge in network.host.bridges if bridge.uplink]
-    home = network.bridge(network.gateway.guest.interfaces[0].bridge)
-    uplinks = [bridge.uplink.interface for bridge in routed if bridge.uplink]
-    entries = (*uplinks, *(bridge.name for bridge in network.host.bridges))
+    guest, bridges = network.gateway.guest, network.host.bridges
+    ways = [(bridge, bridge.uplink.interface) for bridge in bridges if bridge.uplink]
+    bridge = network.bridge(guest.interfaces[0].bridge)
+    entries = (*(uplink for _, uplink in ways), *(each.name for each in bridges))
     return Nat(
         # Bridges of PVE's firewall are there wherever a guest has firewall=1; the connections in
         # them, tracked together with the host's own, would not be masqueraded (admin guide).
         zoned=network.host.platform.kind == "proxmox",
         ports=tuple(listener.port for listener in network.gateway.listeners),
         entries=tuple(dict.fromkeys(entries)),
-        crossings=tuple(Crossing(b.name, b.uplink.interface) for b in routed if b.uplink),
-        masquerades=tuple(m for bridge in routed for m in _masquerades(bridge)),
-        ingresses=tuple(_ingresses(network, home)) if home.uplink else (),
-        direct=tuple(_direct(network, home)) if home.uplink else (),
+        crossings=tuple(Crossing(each.name, uplink) for _, uplink in ways for each in bridges),
+        masquerades=tuple(dict.fromkeys(m for each, up in ways for m in _masquerades(each, up))),
+        ingresses=tuple(_ingresses(network, bridge, bridge.uplink)) if bridge.uplink else (),
+        direct=tuple(_direct(network, bridge)),
     )
 
 
-def _masquerades(bridge: Bridge) -> Iterator[Masquerade]:
-    assert bridge.uplink
-    if bridge.address:
-        yield Masquerade("ip", str(bridge.address.network), bridge.uplink.interface)
-    if bridge.address6 and routed6(bridge) and _local(bridge.address6):
-        yield Masquerade("ip6", str(bridge.address6.network), bridge.uplink.interface)
+def _masquerades(bridge: Bridge, uplink: str) -> Iterator[Masquerade]:
+    for own in own_addresses(bridge):
+        if own.version == 4 or (routed6(bridge) and _local(own)):
+            yield Masquerade(FAMILY[own.version], str(own.network), uplink)
 
 
-def _local(address: IPv6Interface) -> bool:
-    return address.network.subnet_of(_UNIQUE_LOCAL)
+def _local(address: IPv4Interface | IPv6Interface) -> bool:
+    """Whether an IPv6 address is a private one, which nobody outside can answer to."""
+    return address.ip in _UNIQUE_LOCAL
 
 
-def _ingresses(network: Network, home: Bridge) -> Iterator[Ingress]:
-    guest, uplink = network.gateway.guest, home.uplink
-    assert uplink
-    if network.host.ingress4 and home.address:
-        yield Ingress(
-            family="ip",
-            protocol="ipv4",
-            uplink=uplink.interface,
-            address=str(uplink.address.ip) if uplink.address else "",
-            others=("127.0.0.0/8", *_own(network, 4)),
-            target=str(guest.address),
-            bridge=home.name,
-            network=str(home.address.network),
-            home=str(home.address.ip),
-        )
-    if network.host.ingress6 and home.address6 and routed6(home) and guest.address6:
+def _ingresses(network: Network, bridge: Bridge, uplink: Uplink) -> Iterator[Ingress]:
+    guest, host = network.gateway.guest, network.host
+    if host.ingress4:
+        others = ("127.0.0.0/8", *_own(network, 4))
+        yield _ingress(uplink, uplink.address, bridge, guest.address, others)
+    if host.ingress6 and routed6(bridge) and guest.address6:
+        others = ("::1", "fe80::/10", *_own(network, 6))
         static = uplink.address6 if isinstance(uplink.address6, IPv6Interface) else None
-        yield Ingress(
-            family="ip6",
-            protocol="ipv6",
-            uplink=uplink.interface,
-            address=str(static.ip) if static else "",
-            others=("::1", "fe80::/10", *_own(network, 6)),
-            target=str(guest.address6),
-            bridge=home.name,
-            network=str(home.address6.network),
-            home=str(home.address6.ip),
-        )
+        yield _ingress(uplink, static, bridge, guest.address6, others)
+
+
+def _ingress(
+    uplink: Uplink,
+    static: IPv4Interface | IPv6Interface | None,
+    bridge: Bridge,
+    target: Address,
+    others: tuple[str, ...],
+) -> Ingress:
+    own = home(bridge, target)
+    return Ingress(
+        family=FAMILY[own.version],
+        protocol="ipv4" if own.version == 4 else "ipv6",
+        uplink=uplink.interface,
+        address=str(static.ip) if static else "",
+        others=others,
+        target=str(target),
+        bridge=bridge.name,
+        network=str(own.network),
+        home=str(own.ip),
+    )
 
 
 def _own(network: Network, version: int) -> Iterator[str]:
     for bridge in network.host.bridges:
-        for address in (bridge.address, bridge.address6, *bridge.addresses):
-            if address and address.version == version:
-                yield str(address.ip)
+        yield from (str(own.ip) for own in own_addresses(bridge) if own.version == version)
 
 
-def _direct(network: Network, home: Bridge) -> Iterator[Direct]:
-    guest = network.gateway.guest
-    if not (network.host.ingress6 and guest.address6 and home.address6 and routed6(home)):
-        return
-    if not _local(home.address6):
-        yield Direct(home.name, str(guest.address6))
+def _direct(network: Network, bridge: Bridge) -> Iterator[Direct]:
+    target = network.gateway.guest.address6
+    if network.host.ingress6 and target and routed6(bridge) and not _local(home(bridge, target)):
+        yield Direct(bridge.name, str(target))

@@ -8,8 +8,9 @@ RuntimeDirectory, certificates and logs in the guest's state.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from builder import emit
 from builder.emit.fixed import fixed
@@ -49,13 +50,18 @@ class Handling:
     body_idle: int
 
 
+def speaks_http2(service: Service) -> bool:
+    """Whether the program speaks HTTP/2 and nothing else."""
+    return service.protocol in {"h2c", "grpc"}
+
+
 def handling(service: Service, limit: int) -> Handling:
     """How to pass on `service`, whose request bodies are limited to `limit` bytes (0: none).
 
     A body is collected only where it is small for sure: the place for it is memory. gRPC and
     other HTTP/2 programs may hold a request's body open for as long as an answer.
     """
-    profile, http2 = service.profile, service.protocol in {"h2c", "grpc"}
+    profile, http2 = service.profile, speaks_http2(service)
     idle = _IDLE[profile]
     return Handling(
         http2=http2,
@@ -74,7 +80,7 @@ def body_limit(service: Service) -> int:
     """
     if service.limits.body is not None:
         return service.limits.body
-    free = service.profile in {"upload", "llm"} or service.protocol in {"h2c", "grpc"}
+    free = service.profile in {"upload", "llm"} or speaks_http2(service)
     return 0 if free else _MEBIBYTE
 
 
@@ -127,6 +133,11 @@ class Public:
     default: bool = False
 
 
+def stream_server(listener: Listener, tls: bool = True) -> Public:
+    """The server of a tcp service: all that its file streams/PORT.conf says."""
+    return Public(listener, (f"streams/{listener.port}.conf",), tls=tls, default=True)
+
+
 def slots(member: Member, servers: Iterable[Public], streams: Iterable[Public]) -> tuple[Slot, ...]:
     """Both slots of a guest with these servers."""
     ipv6 = any(i.address6 is not None for i in member.guest.interfaces)
@@ -159,15 +170,37 @@ def workers(guest: Guest, most: int) -> int:
     return min(guest.cores or most, most)
 
 
-def slot_files(role: str, member: Member, both: Iterable[Slot], most: int) -> Iterable[File]:
-    """The main files of both slots, and what all servers of any guest share."""
-    for slot in both:
+class Stream(Protocol):
+    """A tcp service on its own public port."""
+
+    @property
+    def port(self) -> int: ...
+
+
+class View(Protocol):
+    """What a role's view has at least; its templates know more of it."""
+
+    @property
+    def slots(self) -> tuple[Slot, ...]: ...
+    @property
+    def streams(self) -> Sequence[Stream]: ...
+
+
+def files(role: str, member: Member, view: View, most: int) -> Iterable[File]:
+    """All but the files of single HTTP servers, from the templates of `role`: both slots' main
+    files, what all servers of any guest share, what all of this one do, and each tcp service."""
+    for slot in view.slots:
         names = {"role": role, "slot": slot, "workers": workers(member.guest, most)}
         yield text(f"{slot.name}.conf", "common/nginx/slot.conf.j2", **names)
     for name in _FIXED:
         yield File(f"nginx/{name}", fixed(f"common/nginx/{name}"))
-    if any(slot.streams for slot in both):
+    yield text("http.conf", f"{role}/nginx/http.conf.j2", view=view)
+    if view.streams:
         yield File("nginx/stream-settings.conf", fixed("common/nginx/stream-settings.conf"))
+        yield text("stream.conf", f"{role}/nginx/stream.conf.j2", view=view)
+    for stream in view.streams:
+        path = f"streams/{stream.port}.conf"
+        yield text(path, f"{role}/nginx/stream_server.conf.j2", stream=stream)
 
 
 def text(path: str, template: str, **names: object) -> File:

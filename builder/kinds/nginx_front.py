@@ -56,7 +56,9 @@ def view(member: Member) -> View:
     tcp = tuple(f for f in member.fronts if f.service.protocol == "tcp")
     return View(
         name=member.fqdn,
-        slots=common.slots(member, _servers(member, http), _stream_servers(tcp)),
+        slots=common.slots(
+            member, _servers(member, http), (common.stream_server(f.listener) for f in tcp)
+        ),
         programs=tuple(_program(f) for f in http),
         streams=tuple(_stream(f) for f in tcp),
     )
@@ -65,17 +67,11 @@ def view(member: Member) -> View:
 def files(member: Member) -> Iterable[File]:
     """The front's files, below its generation's folder."""
     seen = view(member)
-    yield from common.slot_files("front", member, seen.slots, _WORKERS)
-    yield common.text("http.conf", "front/nginx/http.conf.j2", view=seen)
+    yield from common.files("front", member, seen, _WORKERS)
     yield File("nginx/plain.conf", fixed("front/nginx/plain.conf"))
     for program in seen.programs:
         path = f"sites/{program.service}.conf"
         yield common.text(path, "front/nginx/site.conf.j2", program=program)
-    if seen.streams:
-        yield common.text("stream.conf", "front/nginx/stream.conf.j2", view=seen)
-    for stream in seen.streams:
-        path = f"streams/{stream.port}.conf"
-        yield common.text(path, "front/nginx/stream_server.conf.j2", stream=stream)
 
 
 def _servers(member: Member, fronts: tuple[Front, ...]) -> Iterable[Public]:
@@ -83,14 +79,9 @@ def _servers(member: Member, fronts: tuple[Front, ...]) -> Iterable[Public]:
     yield Public(plain, ("closed.conf",), tls=False, default=True)
     yield Public(plain, ("plain.conf",), member.fqdn, tls=False)
     for front in fronts:
-        site, http2 = f"sites/{front.service.name}.conf", front.service.protocol in {"h2c", "grpc"}
+        site, http2 = f"sites/{front.service.name}.conf", common.speaks_http2(front.service)
         yield Public(front.listener, ("reject.conf", site), http2=http2, default=True)
         yield Public(front.listener, (site,), member.fqdn, http2=http2)
-
-
-def _stream_servers(fronts: tuple[Front, ...]) -> Iterable[Public]:
-    for front in fronts:
-        yield Public(front.listener, (f"streams/{front.listener.port}.conf",), default=True)
 
 
 def _program(front: Front) -> Program:

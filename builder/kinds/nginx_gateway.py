@@ -26,13 +26,37 @@ from builder.network import PLAIN_MESH_PORT, Certificate, Exposed, Network
 from builder.tree import File
 
 _WORKERS = 8
-_FIXED = ("misdirected.conf", "redirect.conf")
+_FIXED = ("clients.conf", "misdirected.conf", "redirect.conf")
+
+# By what programs and their frameworks let themselves be told who asks, how and for what: proxies'
+# own names, and those of proxies that log people in, of which there is none before the gateway.
+_UNBELIEVED = (
+    "Forwarded",
+    "True-Client-IP",
+    "X-Client-IP",
+    "X-Cluster-Client-IP",
+    "X-Forwarded-Access-Token",
+    "X-Forwarded-Email",
+    "X-Forwarded-Groups",
+    "X-Forwarded-Method",
+    "X-Forwarded-Preferred-Username",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-Server",
+    "X-Forwarded-Ssl",
+    "X-Forwarded-Tls-Client-Cert",
+    "X-Forwarded-Tls-Client-Cert-Info",
+    "X-Forwarded-Uri",
+    "X-Forwarded-User",
+    "X-Original-URL",
+    "X-Rewrite-URL",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """`body` in bytes, 0 without limit; `rate` as nginx takes it, empty without limit;
-    `connections` 0 without limit. A zone counts clients' addresses, 10 MB hold some 80 000.
+    `connections` 0 without limit. A zone counts clients, 10 MB hold some 80 000.
     """
 
     body: int
@@ -146,6 +170,12 @@ class View:
     upstreams: tuple[Upstream, ...]
     streams: tuple[Stream, ...]
     stream_mesh: str
+    unbelieved: tuple[str, ...] = _UNBELIEVED
+
+    @property
+    def stream_limits(self) -> tuple[Limits, ...]:
+        """Those of each tcp service once, on however many ports it is."""
+        return tuple(dict.fromkeys(s.limits for s in self.streams))
 
 
 def view(network: Network) -> View:
@@ -153,11 +183,11 @@ def view(network: Network) -> View:
     services = {x.service.name: x.service for x in network.exposed}
     passed = tuple(_passed(s) for s in services.values() if s.protocol != "tcp")
     sites, streams = tuple(_sites(network)), tuple(_streams(network))
+    member = network.gateway
+    tcp = (common.stream_server(member.listener(s.port), s.tls) for s in streams)
     return View(
         mesh=network.mesh.fqdn,
-        slots=common.slots(
-            network.gateway, _servers(network, sites), _stream_servers(network, streams)
-        ),
+        slots=common.slots(member, _servers(network, sites), tcp),
         sites=sites,
         services=tuple(sorted(passed, key=lambda p: p.name)),
         upstreams=_upstreams(network, (p.url.partition("://")[2] for p in passed)),
@@ -169,11 +199,9 @@ def view(network: Network) -> View:
 def files(network: Network) -> Iterable[File]:
     """The gateway's files, below its generation's folder."""
     seen = view(network)
-    member = network.gateway
-    yield from common.slot_files("gateway", member, seen.slots, _WORKERS)
+    yield from common.files("gateway", network.gateway, seen, _WORKERS)
     for name in _FIXED:
         yield File(f"nginx/{name}", fixed(f"gateway/nginx/{name}"))
-    yield common.text("http.conf", "gateway/nginx/http.conf.j2", view=seen)
     for passed in seen.services:
         path = f"services/{passed.name}.conf"
         yield common.text(path, "gateway/nginx/service.conf.j2", service=passed)
@@ -181,11 +209,6 @@ def files(network: Network) -> Iterable[File]:
         if site.locations:
             yield common.text(f"sites/{site.name}.conf", "gateway/nginx/site.conf.j2", site=site)
         yield common.text(f"plain/{site.name}.conf", "gateway/nginx/plain.conf.j2", site=site)
-    if seen.streams:
-        yield common.text("stream.conf", "gateway/nginx/stream.conf.j2", view=seen)
-    for stream in seen.streams:
-        path = f"streams/{stream.port}.conf"
-        yield common.text(path, "gateway/nginx/stream_server.conf.j2", stream=stream)
 
 
 def _servers(network: Network, sites: tuple[Site, ...]) -> Iterable[Public]:
@@ -198,13 +221,6 @@ def _servers(network: Network, sites: tuple[Site, ...]) -> Iterable[Public]:
     for site in sites:
         if site.locations:
             yield Public(tls, (f"sites/{site.name}.conf",), site.name, http2=True)
-
-
-def _stream_servers(network: Network, streams: tuple[Stream, ...]) -> Iterable[Public]:
-    for stream in streams:
-        listener = network.gateway.listener(stream.port)
-        includes = (f"streams/{stream.port}.conf",)
-        yield Public(listener, includes, tls=stream.tls, default=True)
 
 
 def _passed(service: Service) -> Passed:
@@ -298,7 +314,7 @@ def _streams(network: Network) -> Iterable[Stream]:
             service=service.name,
             port=port,
             tls=not service.is_plain("outside"),
-            certificates=tuple(_delivered(certificates[x.certificate]) for x in here),
+            certificates=tuple(_delivered(certificates[x.name]) for x in here),
             inside=inside_name(network.site, service),
             idle=common.stream_idle(service),
             limits=_limits(service, 0),

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from itertools import product
 from typing import Literal
 
 from builder.flows import ANY, DNS, OUTSIDE, Flow, flows
+from builder.kinds.conf import own_addresses
 from builder.model import Address
 from builder.network import Network
 
 EVERYONE = ""
 """As the source of a permit: whoever it is; as its destination: what is outside."""
 
-VERSIONS: tuple[Literal[4, 6], ...] = (4, 6)
+Version = Literal[4, 6]
+Family = Literal["ip", "ip6"]
+"""A version's name in nftables."""
+
+VERSIONS: tuple[Version, ...] = (4, 6)
+FAMILY: dict[Version, Family] = {4: "ip", 6: "ip6"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +30,7 @@ class Permit:
     """`source` is an address, a network or EVERYONE; `destination` an address, or EVERYONE for all
     that is in no network of the host's bridges."""
 
-    version: Literal[4, 6]
+    version: Version
     source: str
     destination: str
     protocol: Literal["tcp", "udp"]
@@ -34,7 +41,14 @@ class Permit:
         """Whether this address is among its sources."""
         if address.version != self.version:
             return False
-        return self.source == EVERYONE or address in ip_network(self.source)
+        if self.source in {EVERYONE, str(address)}:
+            return True
+        return "/" in self.source and address in _network(self.source)
+
+
+@lru_cache(maxsize=64)
+def _network(text: str) -> IPv4Network | IPv6Network:
+    return ip_network(text)
 
 
 def permits(network: Network) -> tuple[Permit, ...]:
@@ -83,6 +97,6 @@ def _addresses(network: Network, end: str, version: int) -> tuple[str, ...]:
 
 def networks(network: Network, version: int) -> tuple[str, ...]:
     """The networks of the host's bridges; what is in none of them is outside."""
-    own = (a for b in network.host.bridges for a in (b.address, b.address6, *b.addresses))
-    found = {a.network for a in own if a is not None and a.version == version}
+    own = (address for bridge in network.host.bridges for address in own_addresses(bridge))
+    found = {address.network for address in own if address.version == version}
     return tuple(str(each) for each in sorted(found, key=lambda n: (int(n[0]), n.prefixlen)))

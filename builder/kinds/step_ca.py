@@ -36,6 +36,8 @@ def allowed(network: Network) -> tuple[str, ...]:
         for name in certificate.names
     }
     machines = {network.fqdn(machine.name) for machine in network.host.machines}
+    # An empty list would allow every name.
+    assert ordered
     return tuple(sorted(ordered | machines))
 
 

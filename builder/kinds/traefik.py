@@ -12,7 +12,7 @@ What follows from Traefik's ways (tried with the pinned 3.7):
   one is never shown.
 
 A declared prefix is matched by whole segments, and a slash at its end says nothing: `/v1` and
-`/v1/` both match `/v1` and `/v1/models`, neither `/v1beta`.
+`/v1/` both match `/v1` and `/v1/models`, neither `/v1beta` nor `/v1/..%2Fadmin`.
 
 Draining: with a slot's link led to the folder `traefik/draining` and SIGHUP, the slot asks its
 clients to close their connections; both directories differ in `_slot.yaml` alone.
@@ -34,6 +34,24 @@ from builder.tree import Entry, File, Link, Tree
 KIND = "traefik"
 DYNAMIC = "traefik/dynamic"
 DRAINING = "traefik/draining"
+
+# By what programs let themselves be told who asks, how and for what, beside the headers that
+# Traefik looks after itself. The gateway lets none of them in, so what comes is a guest's word.
+# Which person asks (X-Forwarded-User and the like) is a guest's to say.
+_UNBELIEVED = (
+    "Forwarded",
+    "True-Client-IP",
+    "X-Client-IP",
+    "X-Cluster-Client-IP",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-Ssl",
+    "X-Original-URL",
+    "X-Rewrite-URL",
+)
+
+# A segment `..` behind or before an escaped slash. Traefik resolves dot segments, but escaped
+# slashes are none to it; to a program they may be, and would lead out of a prefix.
+_WAY_OUT = r"(?i)(/|%2f)\.\.(/|%2f|$)"
 
 # A front of ours keeps idle connections for longer; programs with a server of their own often for
 # five seconds only (uvicorn, Node.js), and one that closes first loses the request in flight.
@@ -178,10 +196,11 @@ def _child(network: Network, routed: Routed, backend: Backend) -> Child:
 
 
 def _slot(draining: bool) -> Data:
-    """The first middleware of every entry point: nothing, or what makes clients let go."""
-    if not draining:
-        return {"http": {"middlewares": {"slot": {"chain": {"middlewares": []}}}}}
-    headers = {"customResponseHeaders": {"Connection": "close"}}
+    """The first middleware of every entry point: it takes off what nobody is believed, and makes
+    clients let go of a slot that drains."""
+    headers: Data = {"customRequestHeaders": dict.fromkeys(_UNBELIEVED, "")}
+    if draining:
+        headers["customResponseHeaders"] = {"Connection": "close"}
     return {"http": {"middlewares": {"slot": {"headers": headers}}}}
 
 
@@ -261,6 +280,7 @@ def _router(mesh: Mesh, route: Route) -> Data:
     rules = [f"Host(`{route.host}`)"]
     if route.path:
         rules.append(f"(Path(`{route.path}`) || PathPrefix(`{route.path}/`))")
+        rules.append(f"!PathRegexp(`{_WAY_OUT}`)")
     found: Data = {
         "entryPoints": [mesh.entry],
         "rule": " && ".join([*rules, *_client_rules(route)]),

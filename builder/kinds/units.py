@@ -68,7 +68,7 @@ def artifacts(network: Network) -> tuple[Artifact, ...]:
 
 def view(network: Network, member: Member) -> tuple[Unit, ...]:
     """The units that a guest gets: what all have, its daemon's, the ACME client's."""
-    found = [Unit("common", f"phoenix-names.{kind}", {}) for kind in ("service", "path")]
+    found = _names()
     if member.programs:
         found.append(_users())
     if member.daemon:
@@ -89,6 +89,10 @@ def view(network: Network, member: Member) -> tuple[Unit, ...]:
         # What is to be ordered may have changed with the generation.
         found.append(Unit("acme", "phoenix-acme.path", {}))
     return tuple(found)
+
+
+def _names() -> list[Unit]:
+    return [Unit("common", f"phoenix-names.{kind}", {}) for kind in ("service", "path", "timer")]
 
 
 def _users() -> Unit:
@@ -144,12 +148,10 @@ def _acme_units(
 def for_machine(network: Network, certificate: Certificate) -> Iterable[File]:
     """The units that a machine of the operator's own runs, without links: it enables them.
 
-    No flips come there: it is the operator who installs a new kit.
+    No flips come there, so its client has no path unit: it is the operator who installs a new kit.
     """
     yield users()
-    found = [Unit("common", "phoenix-names.service", {}), _users()]
-    found += _acme_units(network, (certificate,))
-    for unit in found:
+    for unit in (*_names(), _users(), *_acme_units(network, (certificate,))):
         yield File(f"units/{unit.name}", _rendered(unit))
 
 

@@ -6,64 +6,24 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 
 from builder import emit
+from builder.checks.providers import PROVIDERS
 from builder.emit.template import OVERLAYS
 from builder.kinds import acme, step_ca
-from builder.network import CA_PORT, Network
+from builder.network import CA_PORT
+from tests.judges import programs
 from tests.judges.guest import CURRENT, GENERATION, STATE
 from tests.judges.namespace import Entry
 from tests.judges.rootfs import USERS
+from tests.kinds.acme.ordering import DAY, good, lines, names, whole, write
 from tests.kinds.step_ca.running import AS_LEGO, CLIENT, Site, site, tree
 from tests.kinds.traefik.running import documents, network, until
 
 pytestmark = [pytest.mark.judge, pytest.mark.needs("root", "unshare")]
-
-DAY = 86400
-
-
-@pytest.fixture
-def running() -> Iterator[Site]:
-    """The reference's CA and its mesh guest, without a certificate yet."""
-    with site(network()) as found:
-        yield found
-
-
-def lines(net: Network, guest: str) -> list[list[str]]:
-    """The fields of each line of a guest."""
-    text = tree(acme, net, guest).file("acme/certificates").data.decode()
-    return [line.split() for line in text.splitlines() if not line.startswith("#")]
-
-
-def write(running: Site, fields: list[str], **changes: str) -> None:
-    """Have the client order just this line, with some fields changed."""
-    names = ("name", "challenge", "folder", "renew", "url", "email", "provider", "root")
-    changed = [changes.get(name, field) for name, field in zip(names, fields, strict=False)]
-    more = changes["names"].split() if "names" in changes else fields[9:]
-    running.list(" ".join([*changed, changes.get("variables", fields[8]), *more]) + "\n")
-
-
-def whole(pair: tuple[bytes, bytes]) -> x509.Certificate:
-    """The leaf of an installed pair, of which both halves must fit each other."""
-    leaf = x509.load_pem_x509_certificates(pair[0])[0]
-    key = serialization.load_pem_private_key(pair[1], None)
-    assert leaf.public_key() == key.public_key()
-    return leaf
-
-
-def names(leaf: x509.Certificate) -> set[str]:
-    found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    return set(found.value.get_values_for_type(x509.DNSName))
-
-
-def good(running: Site) -> None:
-    done = running.order()
-    assert done.code == 0, done.err
 
 
 # --- what is written
@@ -300,53 +260,6 @@ def test_a_hanging_ca_ends_in_time_and_another_run_waits_for_none(running: Site)
     assert running.installed(fields[0]) != before
 
 
-# Runs the program of its own name, but for the one call at which the script is to die.
-WRAPPER = """#!/bin/sh
-count=$(($(cat /tmp/count) + 1))
-echo "$count" >/tmp/count
-if [ "$count" = "$(cat /tmp/fatal)" ]; then
-    kill -KILL "$(cat /tmp/script)"
-    exit 1
-fi
-exec /usr/bin/${0##*/} "$@"
-"""
-
-
-def test_killed_at_any_step_it_leaves_a_whole_pair(running: Site) -> None:
-    (fields,) = lines(running.net, running.holder)
-    good(running)
-    for program in ("cp", "mv", "rm", "mkdir", "chmod", "sync", "cmp", "timeout"):
-        running.space.write([Entry(f"/tmp/steps/{program}", WRAPPER.encode(), 0o755)])
-    steps = 0
-    for fatal in range(1, 60):
-        # Other names at each time: the order that changes the key.
-        wanted = fields[9 : 10 + fatal % 4]
-        write(running, fields, names=" ".join(wanted))
-        before = running.installed(fields[0])
-        script = "echo $$ >/tmp/script; exec " + CLIENT
-        running.space.write(
-            [
-                Entry("/tmp/count", b"0\n", 0o666),
-                Entry("/tmp/fatal", f"{fatal}\n".encode()),
-                Entry("/tmp/script", b"", 0o666),
-            ]
-        )
-        done = running.space.run(
-            [*AS_LEGO, "sh", "-c", script],
-            environment={"PATH": "/tmp/steps:/usr/sbin:/usr/bin:/sbin:/bin"},
-        )
-        now = running.installed(fields[0])
-        if done.code == 0:
-            break
-        assert done.code == -9
-        steps += 1
-        # Nothing is mended between two kills: each run starts from what the one before left.
-        assert now == before or names(whole(now)) == set(wanted)
-    assert steps >= 12
-    good(running)
-    assert names(whole(running.installed(fields[0]))) == set(wanted)
-
-
 def test_a_public_directory_is_not_asked_again_at_once(running: Site) -> None:
     (fields,) = lines(running.net, running.holder)
     write(running, fields, folder="public/other", url=fields[4].replace("acme/acme", "acme/none"))
@@ -362,6 +275,15 @@ def test_a_public_directory_is_not_asked_again_at_once(running: Site) -> None:
     public = (running.space.read(f"{CURRENT}/acme/certificates") or b"").decode()
     running.list(public + text.replace(fields[0], "x.phoenix.internal") + "\n" + public)
     assert running.order().code == 1
+
+
+def test_the_providers_are_lego_s_own(tmp_path: Path) -> None:
+    """`manual` waits for a person."""
+    lego = programs.folder("lego") / "usr/bin/lego"
+    asked = [str(lego), "dnshelp"]
+    done = subprocess.run(asked, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    listed = done.stdout.partition("All DNS codes:\n")[2].partition("\n\n")[0]
+    assert PROVIDERS | {"manual"} == {code.strip() for code in listed.split(",")}
 
 
 def test_dns_challenge_reads_its_secrets_from_credentials() -> None:

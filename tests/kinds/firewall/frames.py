@@ -5,6 +5,8 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 EVERYBODY = "ff:ff:ff:ff:ff:ff"
+_MACS = 24  # digits of the two MACs that a frame begins with
+_TAG = "81000005"
 
 
 def _mac(text: str) -> bytes:
@@ -62,3 +64,34 @@ def router(mac: str, source: str, prefix: str) -> str:
     option = b"\x03\x04\x40\xc0" + (3600).to_bytes(4, "big") * 2 + bytes(4)
     message = b"\x86\0\0\0\x40\0\x07\x08" + bytes(8) + option + IPv6Address(prefix).packed
     return icmpv6(mac, "33:33:00:00:00:01", source, "ff02::1", message)
+
+
+def udp(mac: str, to: str, source: str, destination: str, port: int = 5353) -> str:
+    """A datagram without a checksum over IPv4."""
+    segment = (40000).to_bytes(2, "big") + port.to_bytes(2, "big") + b"\0\x0a\0\0hi"
+    ends = IPv4Address(source).packed + IPv4Address(destination).packed
+    head = b"\x45\0\0\x1e\0\x01\0\0\x40\x11"
+    packet = b"\x08\0" + head + _sum(head + b"\0\0" + ends) + ends + segment
+    return (_mac(to) + _mac(mac) + packet).hex()
+
+
+def tagged(frame: str) -> str:
+    """A frame as a member of VLAN 5."""
+    return frame[:_MACS] + _TAG + frame[_MACS:]
+
+
+def untagged(frame: str) -> str:
+    """A frame as it is without its tag."""
+    return frame[:_MACS] + frame[_MACS:].removeprefix(_TAG)
+
+
+def fragments(frame: str) -> list[str]:
+    """The frame of an ICMPv6 message in two, the first with no more than its head."""
+    whole = bytes.fromhex(frame)
+    ethernet, packet, message = whole[:14], whole[14:54], whole[54:]
+    made = []
+    for part, place in ((message[:8], b"\0\1"), (message[8:], b"\0\x08")):
+        piece = b"\x3a\0" + place + b"\0\0\0\7" + part
+        length = len(piece).to_bytes(2, "big")
+        made.append((ethernet + packet[:4] + length + b"\x2c" + packet[7:] + piece).hex())
+    return made

@@ -42,7 +42,12 @@ def test_whole_file() -> None:
         *("[IPSET ipfilter-net0]", "", "10.0.0.103", ""),
     ]
     assert "IN ACCEPT -source 10.0.0.101 -dest 10.0.0.103 -p tcp -dport 9000 # ACME orders" in rules
-    assert rules.splitlines()[-5] == "OUT DROP -dest 10.0.0.0/24 # nothing else inside"
+    assert rules.splitlines()[-8:-4] == [
+        "OUT DROP -dest 10.0.0.0/24 # nothing else inside",
+        "OUT ACCEPT -dest 192.168.1.10 -p tcp -dport 80 # gateway from inside",
+        "OUT ACCEPT -dest 192.168.1.10 -p tcp -dport 443 # gateway from inside",
+        "OUT DROP -dest 192.168.1.10 # the host",
+    ]
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -75,6 +80,26 @@ def test_outside() -> None:
     assert not files[101].lets("IN", "tcp", LAN, "10.0.0.101", 22)
     assert not files[111].lets("IN", "tcp", LAN, own, 8000)
     assert files[111].lets("IN", "echo", LAN, own, 0)
+
+
+@pytest.mark.parametrize("entering", [True, False])
+def test_the_host_is_not_outside(entering: bool) -> None:
+    """What a guest may call outside, it may not call at the host but for the gateway."""
+    ingress = {"ipv4": entering, "ipv6": entering}
+    site = data("site.yaml")
+    site["services"]["vectors"] |= {
+        "protocol": "tcp",
+        "expose": [{"name": "v.example.org", "port": 8443}],
+    }
+    guard = guards(network({**with_ipv6(data()), "ingress": ingress}, site))[111]
+    ends = (("10.0.0.111", "192.168.1.10"), ("fd00::111", "2001:db8:1::10"))
+    for own, host in ends:
+        for port in (80, 443, 8443):
+            assert guard.lets("OUT", "tcp", own, host, port) is entering
+        assert not guard.lets("OUT", "udp", own, host, 123)
+        assert not guard.lets("OUT", "tcp", own, host, 8006)
+    assert not guard.lets("OUT", "tcp", "fd00::111", "fe80::1", 443)
+    assert guard.lets("OUT", "tcp", "fd00::111", "2001:db8:9::1", 443)
 
 
 def test_nobody_sends_as_another() -> None:

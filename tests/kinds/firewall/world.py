@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import copy
 import json
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
@@ -26,12 +27,15 @@ from builder.kinds.artifact import HostFile
 from builder.kinds.conf import addressed, veth
 from builder.network import Network
 from tests.judges.namespace import Entry, Space
+from tests.kinds.firewall.frames import untagged
 
 ROOT = Path(__file__).parents[3]
 INSIDE = Path(__file__).with_name("inside.py").read_text()
+NEXT, NEXT6 = "10.0.0.50", "fd00::50"
 STRANGER, STRANGER_MAC = "10.0.0.200", "02:00:00:00:02:00"
 LAN, LAN6 = "192.168.1.50", "2001:db8:1::50"
 _SECONDS = 0.6
+_CARRIER = 10.0
 _NOTHING: Mapping[str, str] = {}
 _AT_ONCE = {f"net.ipv6.conf.{which}.accept_dad": "0" for which in ("all", "default")}
 Data = dict[str, Any]
@@ -82,6 +86,10 @@ def with_ipv6(host: Data, prefix: str = "fd00::", uplink: str = "2001:db8:1::10/
     bridge["uplink"]["address6"] = uplink
     if "/" in uplink:
         bridge["uplink"]["gateway6"] = "2001:db8:1::1"
+    return _guests6(host, prefix)
+
+
+def _guests6(host: Data, prefix: str) -> Data:
     for guest in host["guests"].values():
         if guest.get("role") != "ca":
             guest["address6"] = f"{prefix}{guest['id']}"
@@ -113,9 +121,22 @@ def declared(net: Network, version: int) -> set[tuple[str, str, int]]:
     return found
 
 
-def local(place: str) -> str:
-    """The IPv6 link-local address of a guest."""
-    return f"fe80::{900 if place == 'stranger' else int(place[1:])}/64"
+def bridged(host: Data) -> Data:
+    """The host with its bridge on the LAN instead, and IPv6 for all guests but the CA."""
+    host["bridges"]["vmbr0"] = {
+        "address": "10.0.0.1/24",
+        "gateway": "10.0.0.254",
+        "ports": ["eno1"],
+        "address6": "fd00::1/64",
+        "gateway6": "fd00::fe",
+    }
+    return _guests6(host, "fd00::")
+
+
+def local(mac: str) -> str:
+    """The IPv6 link-local address that the kernel makes of a MAC (EUI-64)."""
+    a, b, c, d, e, f = (int(part, 16) for part in mac.split(":"))
+    return str(ip_address(f"fe80::{a ^ 2:02x}{b:02x}:{c:02x}ff:fe{d:02x}:{e:02x}{f:02x}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +147,7 @@ class Answer:
     client: str
 
 
-class World:
+class World(Space):
     """A host in a space. `without` takes lines out of its files, by a part of them: a twin that
     lacks a guard. `instead` replaces text in them; `before` are rules that stand there already."""
 
@@ -139,26 +160,16 @@ class World:
         before: str = "",
     ) -> None:
         # An address that is still looked for twice can't be used; here there are none twice.
-        self.network, self.space = network, Space(sysctls=_AT_ONCE)
+        super().__init__(sysctls=_AT_ONCE)
+        self.network = network
         try:
-            self._write(without, instead)
+            self._put(without, instead)
             self._build(before)
         except BaseException:
-            self.space.close()
+            self.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.space.close()
-
-    def _write(self, without: Sequence[str], instead: Mapping[str, str]) -> None:
+    def _put(self, without: Sequence[str], instead: Mapping[str, str]) -> None:
         self.files = {path: file.data.decode() for path, file in files(self.network).items()}
         for part in (*without, *instead):
             assert any(part in text for text in self.files.values()), part
@@ -169,33 +180,38 @@ class World:
             for old, new in instead.items():
                 kept = kept.replace(old, new)
             self.files[path] = kept
-        self.space.write(Entry(path, text.encode()) for path, text in self.files.items())
+        self.write(Entry(path, text.encode()) for path, text in self.files.items())
 
     def _build(self, before: str) -> None:
         self._outside()
-        self.space.must(["ifup", "-a"])
+        self.must(["ifup", "-a"])
         self.settle()
         if before:
             self.load(before)
         self.rules()
         for member in self.network.members:
             self._guest(member.guest)
-        self._connect("stranger", "veth900i0", STRANGER_MAC, [f"{STRANGER}/24"], ["10.0.0.1"])
+        self._plug("stranger", "veth900i0", STRANGER_MAC, [f"{STRANGER}/24"], ["10.0.0.1"])
+        # A port of a bridge forwards once the kernel has told of its carrier, up to a second later.
+        deadline = time.monotonic() + _CARRIER
+        while "state disabled" in self.must(["bridge", "link"]):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
 
     def settle(self) -> None:
         """Apply the settings as the host does."""
         paths = [path for path in self.files if path.startswith("/etc/sysctl.d/")]
-        self.space.must(["/usr/lib/systemd/systemd-sysctl", *paths])
+        self.must(["/usr/lib/systemd/systemd-sysctl", *paths])
 
     def rules(self) -> None:
         """Load the rules as the units do."""
         for path in self.files:
             if path.endswith(".nft"):
-                self.space.must(["nft", "-f", path])
+                self.must(["nft", "-f", path])
 
     def load(self, ruleset: str) -> None:
         """Load other rules."""
-        self.space.must(["nft", "-f", "-"], given=ruleset)
+        self.must(["nft", "-f", "-"], given=ruleset)
 
     def _outside(self) -> None:
         uplinks = {b.uplink.interface for b in self.network.host.bridges if b.uplink}
@@ -203,15 +219,17 @@ class World:
         self.ip("netns add lan")
         for name in sorted(uplinks | ports):
             self.ip(f"link add {name} type veth peer name eth0 netns lan")
-            lines = ["link set lo up", "link set eth0 up"]
-            for address in (f"{LAN}/24", "192.168.1.1/24", "2001:db8:1::1/64", f"{LAN6}/64"):
-                lines.append(f"addr add {address} dev eth0 nodad")
-            # The LAN knows the way to a global network behind the host, and to a private one too:
+            addresses = [f"{LAN}/24", "192.168.1.1/24", "2001:db8:1::1/64", f"{LAN6}/64"]
+            # The LAN knows the way to a global network behind the host, and to private ones too:
             # whoever is next to the host may try.
-            lines += ["route add 10.0.0.0/24 via 192.168.1.10"]
-            lines += ["-6 route add fd00::/64 via 2001:db8:1::10"]
-            lines += ["-6 route add 2001:db8:2::/64 via 2001:db8:1::10"]
-            self.ip(*lines, place="lan")
+            routes = [f"route add 10.{n}.0.0/24 via 192.168.1.10" for n in (0, 1)]
+            routes += ["-6 route add fd00::/64 via 2001:db8:1::10"]
+            routes += ["-6 route add 2001:db8:2::/64 via 2001:db8:1::10"]
+            if name in ports:
+                addresses = [f"{NEXT}/24", "10.0.0.254/24", f"{NEXT6}/64", "fd00::fe/64"]
+                routes = []
+            lines = [f"addr add {address} dev eth0 nodad" for address in addresses]
+            self.ip("link set lo up", "link set eth0 up", *lines, *routes, place="lan")
 
     def _guest(self, guest: Any) -> None:
         for interface in guest.interfaces:
@@ -222,20 +240,29 @@ class World:
             )
             addresses = [four, *([six] if six else [])]
             name, pair = f"g{guest.id}", veth(guest, interface)
-            self._connect(name, pair, interface.mac, addresses, [str(g) for g in gateways if g])
+            ways = [str(gateway) for gateway in gateways if gateway]
+            self._plug(name, pair, interface.mac, addresses, ways, interface.bridge)
 
-    def _connect(
-        self, place: str, pair: str, mac: str, addresses: list[str], gateways: list[str]
+    def _plug(
+        self,
+        place: str,
+        pair: str,
+        mac: str,
+        addresses: list[str],
+        gateways: list[str],
+        bridge: str = "vmbr0",
     ) -> None:
         self.ip(
             f"netns add {place}",
             f"link add {pair} type veth peer name eth0 address {mac} netns {place}",
-            f"link set {pair} master vmbr0 up",
+            f"link set {pair} master {bridge} up",
         )
         # The kernel's own link-local address could not be used for a second.
         lines = ["link set eth0 addrgenmode none", "link set lo up", "link set eth0 up"]
-        lines += [f"addr add {address} dev eth0 nodad" for address in (*addresses, local(place))]
-        lines += [f"route add default via {gateway}" for gateway in gateways]
+        lines += [f"addr add {address} dev eth0 nodad" for address in addresses]
+        lines.append(f"addr add {local(mac)}/64 dev eth0 nodad")
+        # A guest in one of the bridge's further networks has its gateway on the link all the same.
+        lines += [f"route add default via {gateway} dev eth0 onlink" for gateway in gateways]
         self.ip(*lines, place=place)
 
     def ip(self, *lines: str, place: str = "") -> None:
@@ -243,9 +270,9 @@ class World:
         given = "".join(f"{line}\n" for line in lines if line and not line.startswith("-6"))
         six = "".join(f"{line[3:]}\n" for line in lines if line.startswith("-6"))
         where = ["-n", place] if place else []
-        self.space.must(["ip", *where, "-batch", "-"], given=given)
+        self.must(["ip", *where, "-batch", "-"], given=given)
         if six:
-            self.space.must(["ip", *where, "-6", "-batch", "-"], given=six)
+            self.must(["ip", *where, "-6", "-batch", "-"], given=six)
 
     def ask(
         self,
@@ -263,13 +290,18 @@ class World:
     def ping(self, place: str, to: str) -> bool:
         """Whether one echo is answered."""
         where = ["ip", "netns", "exec", place] if place else []
-        return self.space.run([*where, "python3", "-I", "-c", _PING, to]).code == 0
+        return self.run([*where, "python3", "-I", "-c", _PING, to]).code == 0
 
     def arrived(self, frames: Mapping[str, tuple[str, str]], watch: str) -> set[str]:
         """Which of the frames (name → where it is sent, the frame as hex) come to a place."""
-        seen = self._run(frames=list(frames.values()), watch=[watch], seconds=0.4)["seen"][watch]
-        return {name for name, (_, frame) in frames.items() if frame in seen}
+        seen = self.seen(list(frames.values()), watch)
+        # The kernel takes a tag off before anyone sees the frame.
+        return {name for name, (_, frame) in frames.items() if untagged(frame) in seen}
+
+    def seen(self, frames: Sequence[tuple[str, str]], watch: str) -> set[str]:
+        """All that comes to a place while the frames (where, hex) are sent."""
+        return set(self._run(frames=frames, watch=[watch], seconds=0.4)["seen"][watch])
 
     def _run(self, **asked: Any) -> Any:
         whole = {"serve": {}, "calls": [], "frames": [], "watch": [], "seconds": _SECONDS, **asked}
-        return json.loads(self.space.must(["python3", "-I", "-c", INSIDE], given=json.dumps(whole)))
+        return json.loads(self.must(["python3", "-I", "-c", INSIDE], given=json.dumps(whole)))

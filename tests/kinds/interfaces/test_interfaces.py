@@ -16,6 +16,13 @@ from tests.kinds.firewall import frames
 from tests.kinds.firewall.world import STRANGER_MAC, World, data, files, network, plain, with_ipv6
 
 PATH = "/etc/network/interfaces"
+_SEND = """
+import socket, sys, time
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as raw:
+    raw.bind((sys.argv[1], 0))
+    raw.send(bytes.fromhex(sys.argv[2]))
+time.sleep(0.1)
+"""
 Data = dict[str, Any]
 
 
@@ -217,6 +224,27 @@ def test_settings_are_taken_with_a_dot_in_the_name() -> None:
     assert (result.code, values, forwarding) == (0, [b"0\n", b"0\n"], b"1\n")
 
 
+@pytest.mark.judge
+@pytest.mark.needs("root", "unshare", "mmdebstrap")
+def test_forwarding_keeps_the_learnt_route() -> None:
+    """On a host that is running: an operator who is there over IPv6 stays there."""
+    file = files(network(with_ipv6(data(), uplink="auto")))["/etc/sysctl.d/90-phoenix.conf"]
+    with Space(sysctls={}) as space:
+        space.write([Entry("/etc/sysctl.d/90-phoenix.conf", file.data)])
+        lines = "link add enp3s0 type veth peer name far\nlink set enp3s0 up\nlink set far up\n"
+        space.must(["ip", "-batch", "-"], given=lines)
+        route = ["ip", "-6", "route", "show", "default"]
+        advertise = frames.router("02:00:00:00:00:99", "fe80::99", "2001:db8:9::")
+        for _ in range(50):
+            space.must(["python3", "-I", "-c", _SEND, "far", advertise])
+            if before := space.must(route):
+                break
+        space.must(["/usr/lib/systemd/systemd-sysctl", "/etc/sysctl.d/90-phoenix.conf"])
+        assert space.read("/proc/sys/net/ipv6/conf/enp3s0/forwarding") == b"1\n"
+        assert "via fe80::99 dev enp3s0" in before
+        assert "via fe80::99 dev enp3s0" in space.must(route)
+
+
 def test_forwarding_only_where_it_is_routed() -> None:
     def keys(host: Data) -> set[str]:
         return {s.key for s in interfaces.settings(network(host))}
@@ -238,16 +266,28 @@ def test_router_advertisements() -> None:
         frame = frames.router("02:00:00:00:00:99", "fe80::99", "2001:db8:9::")
         inside = frames.router(STRANGER_MAC, "fe80::900", "2001:db8:8::")
         world.arrived({"lan": ("lan", frame), "stranger": ("stranger", inside)}, "lan")
-        routes = world.space.must(["ip", "-6", "route", "show", "default"])
-        assert any(a.startswith("2001:db8:9:") for a in has(world.space, "enp3s0"))
+        routes = world.must(["ip", "-6", "route", "show", "default"])
+        assert any(a.startswith("2001:db8:9:") for a in has(world, "enp3s0"))
         assert "via fe80::99 dev enp3s0" in routes
-        assert has(world.space, "vmbr0") == {"10.0.0.1/24", "fd00::1/64"}
+        assert has(world, "vmbr0") == {"10.0.0.1/24", "fd00::1/64"}
         # Whoever sets it back, the next reload mends it.
         switch = "/proc/sys/net/ipv6/conf/enp3s0/accept_ra"
-        world.space.must(["tee", switch], given="1")
-        world.space.must(["ifreload", "-a"])
-        assert world.space.read(switch) == b"2\n"
-        assert any(a.startswith("2001:db8:9:") for a in has(world.space, "enp3s0"))
+        world.must(["tee", switch], given="1")
+        world.must(["ifreload", "-a"])
+        assert world.read(switch) == b"2\n"
+        assert any(a.startswith("2001:db8:9:") for a in has(world, "enp3s0"))
+
+
+@pytest.mark.judge
+@pytest.mark.needs("root", "unshare", "mmdebstrap")
+def test_the_gateway_stays_when_a_guest_goes() -> None:
+    """A bridge without a port of its own has the lowest MAC of the guests."""
+    with World(network(with_ipv6(data()))) as world:
+        world.ip("link set veth102i0 address 02:00:00:00:00:01")
+        calls, serve = [("g111", to, 22) for to in ("10.0.0.1", "fd00::1")], {"": [22]}
+        assert [a.server for a in world.ask(calls, serve=serve)] == ["host", "host"]
+        world.ip("link del veth102i0")
+        assert [a.server for a in world.ask(calls, serve=serve)] == ["host", "host"]
 
 
 def test_modules() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,16 @@ SERVE = {"g101": [80, 443, 8443], "g111": [443, 8000], "lan": [80, 443, 444], "s
 NAT = "/etc/phoenix/nat.nft"
 
 
+Data = dict[str, Any]
+
+
 def who(world: World, calls: Sequence[tuple[str, str, int]], source: str = "") -> list[str]:
     return [f"{a.server} {a.client}".strip() for a in world.ask(calls, serve=SERVE, source=source)]
+
+
+def everyone(address: str) -> list[tuple[str, str, int]]:
+    """Calls from outside, from a guest and from the host itself."""
+    return [(place, address, 443) for place in ("lan", "g111", "")]
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +59,64 @@ def test_hairpin_of_the_host_itself(routed: World) -> None:
     assert who(routed, [("", PUBLIC, 443), ("", PUBLIC, 444)]) == [f"g101 {PUBLIC}", ""]
 
 
+def test_the_host_is_always_reached(routed: World) -> None:
+    """By ssh, from where an operator may be, at each address that it has."""
+    calls = [
+        (place, to, 22) for place in ("lan", "stranger", "g111") for to in (PUBLIC, "10.0.0.1")
+    ]
+    answers = routed.ask(calls, serve={**SERVE, "": [22]})
+    assert [a.server for a in answers] == ["host"] * len(calls)
+
+
 def test_inside_passes(routed: World) -> None:
     calls = [("g111", STRANGER, 444), ("stranger", "10.0.0.111", 443), ("", "10.0.0.111", 443)]
     expected = ["stranger 10.0.0.111", f"g111 {STRANGER}", "g111 10.0.0.1"]
     assert who(routed, calls) == expected
+
+
+def wide() -> Data:
+    """A bridge with a further network, in which there are guests too, and an internal bridge."""
+    host = with_ipv6(data())
+    host["bridges"]["vmbr0"]["addresses"] = ["10.8.0.1/24", "fd08::1/64"]
+    host["guests"]["vllm-1"] |= {"address": "10.8.0.111", "address6": "fd08::111"}
+    host["guests"]["nginx-gateway"] |= {"address": "10.8.0.101", "address6": "fd08::101"}
+    host["bridges"]["vmbr1"] = {"address": "10.1.0.1/24"}
+    host["guests"]["qdrant"] = {"id": 113, "bridge": "vmbr1", "address": "10.1.0.113"}
+    return {**host, "ingress": {"ipv6": True}}
+
+
+@pytest.fixture(scope="module")
+def further() -> Iterator[World]:
+    with World(network(wide())) as world:
+        yield world
+
+
+def test_further_networks_are_translated(further: World) -> None:
+    calls = [("g111", LAN, 443), ("g111", LAN6, 443), ("g112", LAN, 443)]
+    assert who(further, calls) == [f"lan {PUBLIC}", f"lan {PUBLIC6}", f"lan {PUBLIC}"]
+
+
+@pytest.mark.parametrize("tracked", ["0", "1"])
+def test_hairpin_in_a_further_network(further: World, tracked: str) -> None:
+    calls = [("g111", PUBLIC, 443), ("g112", PUBLIC, 443), ("g111", PUBLIC6, 443)]
+    switches = [f"/proc/sys/net/bridge/bridge-nf-call-{name}tables" for name in ("ip", "ip6")]
+    try:
+        further.must(["tee", *switches], given=tracked)
+        expected = ["g101 10.8.0.1", "g101 10.0.0.112", "g101 fd08::1"]
+        assert who(further, calls) == expected
+    finally:
+        further.must(["tee", *switches], given="1")
+
+
+def test_internal_bridges_are_closed_from_outside(further: World) -> None:
+    """A guest's answer would go by its other interface; what comes in is enough for some."""
+    further.ip("route add default via 10.1.0.1", place="g113")
+    serve = {"g113": [5432]}
+    assert further.ask([("lan", "10.1.0.113", 5432)], serve=serve)[0].server == ""
+    assert further.ask([("", "10.1.0.113", 5432)], serve=serve)[0].server == "g113"
+    further.load("flush ruleset")
+    assert further.ask([("lan", "10.1.0.113", 5432)], serve=serve)[0].server == "g113"
+    further.rules()
 
 
 TWINS = [
@@ -89,12 +152,12 @@ def test_hairpin_without_br_netfilter(routed: World) -> None:
     """Where bridged packets are not tracked, an answer must come back through the host."""
     switch = "/proc/sys/net/bridge/bridge-nf-call-iptables"
     try:
-        routed.space.must(["tee", switch], given="0")
+        routed.must(["tee", switch], given="0")
         assert who(routed, [("g111", PUBLIC, 443)]) == ["g101 10.0.0.1"]
         routed.load(_twin(routed, "snat ip to"))
         assert who(routed, [("g111", PUBLIC, 443)]) == [""]
     finally:
-        routed.space.must(["tee", switch], given="1")
+        routed.must(["tee", switch], given="1")
         routed.rules()
 
 
@@ -111,17 +174,12 @@ def test_address_by_dhcp() -> None:
     host["bridges"]["vmbr0"]["uplink"] = {"interface": "enp3s0", "address": "dhcp"}
     leased = {"inet dhcp": f"inet static\n\taddress {PUBLIC}/24"}
     with World(network(host), instead=leased) as world:
-        calls = [
-            ("lan", PUBLIC, 443),
-            ("g111", PUBLIC, 443),
-            ("", PUBLIC, 443),
-            ("g111", "10.0.0.1", 443),
-            ("", "10.0.0.1", 443),
-            ("", "127.0.0.1", 443),
-        ]
-        answers = world.ask(calls, serve={**SERVE, "": [443]})
+        own = [("g111", "10.0.0.1", 443), ("", "10.0.0.1", 443), ("", "127.0.0.1", 443)]
+        # By ssh the host is met at the same address.
+        own += [("lan", PUBLIC, 22), ("g111", PUBLIC, 22)]
+        answers = world.ask([*everyone(PUBLIC), *own], serve={**SERVE, "": [443, 22]})
     servers = [answer.server for answer in answers]
-    assert servers == ["g101", "g101", "g101", "host", "host", "host"]
+    assert servers == ["g101"] * 3 + ["host"] * len(own)
 
 
 def test_ingress_can_be_closed() -> None:
@@ -149,8 +207,7 @@ def test_ipv6_private_and_closed() -> None:
 def test_ipv6_private_and_declared() -> None:
     host = {**with_ipv6(data()), "ingress": {"ipv6": True}}
     with World(network(host)) as world:
-        calls = [("lan", PUBLIC6, 443), ("g111", PUBLIC6, 443), ("", PUBLIC6, 443)]
-        answers = who(world, calls, "")
+        answers = who(world, everyone(PUBLIC6))
     assert answers[1:] == ["g101 fd00::1", f"g101 {PUBLIC6}"]
     assert answers[0].startswith("g101 2001:db8:1::")
 
@@ -176,13 +233,7 @@ def test_ipv6_learnt_from_advertisements() -> None:
     host = {**with_ipv6(data(), uplink="auto"), "ingress": {"ipv6": True}}
     learnt = {"inet6 auto": f"inet6 static\n\taddress {PUBLIC6}/64\n\tgateway 2001:db8:1::1"}
     with World(network(host), instead=learnt) as world:
-        calls = [
-            ("lan", PUBLIC6, 443),
-            ("g111", PUBLIC6, 443),
-            ("", PUBLIC6, 443),
-            ("g111", LAN6, 443),
-        ]
-        answers = world.ask(calls, serve=SERVE)
+        answers = world.ask([*everyone(PUBLIC6), ("g111", LAN6, 443)], serve=SERVE)
     assert [a.server for a in answers] == ["g101", "g101", "g101", "lan"]
 
 
@@ -198,7 +249,7 @@ def firewalled(world: World) -> None:
         *(f"link set {name} up" for name in ("fwbr111i0", "fwln111i0", "fwpr111p0")),
     )
     # The host's addresses are none of the firewall bridge's.
-    world.space.must(["tee", "/proc/sys/net/ipv4/conf/fwbr111i0/rp_filter"], given="2")
+    world.must(["tee", "/proc/sys/net/ipv4/conf/fwbr111i0/rp_filter"], given="2")
 
 
 def test_masquerading_behind_firewall_bridges() -> None:

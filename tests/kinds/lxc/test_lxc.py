@@ -245,6 +245,13 @@ def test_creation() -> None:
     assert made(bare, "step-ca") == {"arch": "amd64", "ostype": "debian", "unprivileged": "1"}
 
 
+def test_a_guest_to_be_adopted_is_never_made() -> None:
+    for host in (data(), plain()):
+        host["guests"]["vllm-1"]["adopt"] = True
+        net = network(host)
+        assert lxc.creation(net, net.member("vllm-1").guest) == {}
+
+
 def inside(net: Network, name: str) -> dict[str, Any]:
     found = (a for a in lxc.artifacts(net) if isinstance(a, GuestFiles) and a.guest == name)
     return {entry.path: entry for entry in next(found).tree}
@@ -269,19 +276,19 @@ def test_no_address_that_was_not_declared() -> None:
         for name, number in (("step-ca", 103), ("vllm-1", 111)):
             path = f"/tmp/{number}.conf"
             settings = inside(net, name)["network/sysctl.conf"].data
-            world.space.write([Entry(path, settings)])
+            world.write([Entry(path, settings)])
             command = ["ip", "netns", "exec", f"g{number}", "/usr/lib/systemd/systemd-sysctl", path]
-            world.space.must(command)
+            world.must(command)
         frame = frames.router(STRANGER_MAC, "fe80::900", "2001:db8:8::")
         world.arrived({"router": ("stranger", frame)}, "g112")
 
         def has(number: int) -> list[str]:
             command = ["ip", "-n", f"g{number}", "-6", "-o", "addr", "show", "scope", "global"]
-            return [line.split()[3] for line in world.space.must(command).splitlines()]
+            return [line.split()[3] for line in world.must(command).splitlines()]
 
         assert has(103) == []
         assert has(111) == ["fd00::111/64"]
         assert len(has(112)) > 1
-        routes = world.space.must(["ip", "-n", "g111", "-6", "route", "show", "default"])
+        routes = world.must(["ip", "-n", "g111", "-6", "route", "show", "default"])
         assert routes.startswith("default via fd00::1 ")
         assert "fe80::900" not in routes

@@ -96,10 +96,39 @@ def test_resolv_conf_is_ours_on_plain_lxc_alone() -> None:
         guest(network()).file("names/resolv.conf")
 
 
-def test_operator_reaches_exposed_names_where_traffic_enters() -> None:
-    found = {name: address for address, name in pairs(kit(network()).file("hosts").data)}
-    assert found["chat.example.org"] == "192.168.1.10"
-    assert found["vllm-1.phoenix.internal"] == "10.0.0.111"
+UPLINK = {"interface": "enp3s0", "address": "192.168.1.10/24", "gateway": "192.168.1.1"}
+UPLINK6 = UPLINK | {"address6": "2001:db8::10/64", "gateway6": "2001:db8::1"}
+ROUTED = {"address": "10.0.0.1/24", "address6": "2001:db8:1::1/64"}
+BRIDGED = {"address": "10.0.0.1/24", "gateway": "10.0.0.254", "ports": ["enp3s0"]}
+BRIDGED6 = BRIDGED | {"address6": "2001:db8:1::1/64", "gateway6": "2001:db8:1::fe"}
+
+
+@pytest.mark.parametrize(
+    ("bridge", "ingress", "entrance"),
+    [
+        (ROUTED | {"uplink": UPLINK}, {}, {"192.168.1.10"}),
+        (ROUTED | {"uplink": UPLINK6}, {}, {"192.168.1.10"}),
+        (ROUTED | {"uplink": UPLINK6}, {"ipv6": True}, {"192.168.1.10", "2001:db8::10"}),
+        (ROUTED | {"uplink": UPLINK6}, {"ipv4": False, "ipv6": True}, {"2001:db8::10"}),
+        (ROUTED | {"uplink": UPLINK6 | {"address6": "auto"}}, {"ipv6": True}, {"192.168.1.10"}),
+        (ROUTED | {"uplink": {"interface": "enp3s0", "address": "dhcp"}}, {}, set()),
+        (BRIDGED6, {}, {"10.0.0.101"}),
+        (BRIDGED6, {"ipv6": True}, {"10.0.0.101", "2001:db8:1::101"}),
+        (BRIDGED6, {"ipv4": False}, set()),
+    ],
+)
+def test_exposed_names_stand_for_where_traffic_enters(
+    bridge: dict[str, object], ingress: dict[str, bool], entrance: set[str]
+) -> None:
+    """Without a known entrance there is no such name, and all others are there."""
+    site, hosts = documents()
+    host = hosts["pve1"] | {"ingress": ingress, "bridges": {"vmbr0": bridge}}
+    host["guests"]["nginx-gateway"]["address6"] = "2001:db8:1::101"
+    files = kit(network(site, host))
+    name = "chat.example.org"
+    assert {a for a, n in pairs(files.file("hosts").data) if n == name} == entrance
+    assert (f"{name}.zone" in [e.path for e in files]) is bool(entrance)
+    assert ("10.0.0.111", "vllm-1.phoenix.internal") in pairs(files.file("hosts").data)
 
 
 @pytest.mark.parametrize("name", ["phoenix.internal", "x.phoenix.internal"])

@@ -5,6 +5,7 @@ a kill at any of its steps harms nothing.
 from __future__ import annotations
 
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from builder.emit.template import OVERLAYS
 from tests.kinds.traefik.running import network, site
-from tests.kinds.units import debian, machine
+from tests.kinds.units import debian, dying, machine
 from tests.kinds.units.machine import Machine
 
 pytestmark = [pytest.mark.judge, pytest.mark.needs("root", "unshare", "mmdebstrap")]
@@ -72,7 +73,7 @@ def hosts(running: Machine, before: str) -> str:
     return after
 
 
-def test_shellcheck() -> None:
+def test_script_is_sound_shell() -> None:
     subprocess.run(["dash", "-n", OVERLAYS / "common/bin/phoenix-names"], check=True)
 
 
@@ -91,6 +92,7 @@ def test_block_stays_where_it_is_and_is_renewed(running: Machine) -> None:
     # Not even a newline is added to a last line of others that had none.
     assert hosts(running, old + "1.2.3.4 x") == block(running) + "1.2.3.4 x"
     assert hosts(running, "1.2.3.4 x") == "1.2.3.4 x\n" + block(running)
+    assert hosts(running, old + "1.2.3.4 x ") == block(running) + "1.2.3.4 x "
     assert hosts(running, "1.2.3.4 x\n" + old[:-1]) == "1.2.3.4 x\n" + block(running)
 
 
@@ -183,9 +185,12 @@ def test_root_is_trusted_changed_and_removed(running: Machine) -> None:
     assert running.must("ls", ROOTS) == ""
 
 
-def test_a_bundle_that_lost_it_gets_it_again(running: Machine) -> None:
+@pytest.mark.parametrize("left", ["", "last line"])
+def test_a_bundle_that_lost_it_gets_it_again(running: Machine, left: str) -> None:
+    """The last line of a root may be as short as four letters, which others have too."""
     running.must(SCRIPT)
-    running.shell(f"echo >{BUNDLE}")
+    lines = root(running, 1).decode().splitlines()
+    running.write(BUNDLE, f"{lines[-2]}\n" if left else "\n")
     running.must(SCRIPT)
     assert trusted(running, root(running, 1))
 
@@ -243,7 +248,11 @@ def test_without_update_ca_certificates(running: Machine) -> None:
     running.flip(1)
     running.must(*ALONE)
     assert running.read(BUNDLE) == f"{BEGIN}\n{first}{END}\n"
-    running.must("rm", BUNDLE)
+    # Should ca-certificates be installed later, its own update brings all roots, and keeps ours.
+    running.must("update-ca-certificates", "--fresh")
+    assert trusted(running, root(running, 1))
+    assert running.read(BUNDLE).count("BEGIN CERTIFICATE") == debian.ROOTS + 1
+    assert BEGIN not in running.read(BUNDLE)
 
 
 def test_remove_takes_it_back(running: Machine) -> None:
@@ -273,6 +282,38 @@ def test_a_flip_is_followed_without_a_restart(running: Machine) -> None:
     running.must("systemctl", "stop", "phoenix-names.path")
 
 
+def test_a_file_that_is_written_anew_gets_its_block_again(running: Machine) -> None:
+    """As cloud-init does at each boot, from a template of its own, where the image says so."""
+    hosts(running, PVE)
+    running.must("systemctl", "start", "phoenix-names.path")
+    running.until(lambda: running.active("phoenix-names.service") == "inactive")
+    running.write("/etc/hosts", LOCAL)
+    running.until(lambda: running.read("/etc/hosts") == LOCAL + block(running))
+    # What it writes itself does not call it again and again.
+    running.until(lambda: running.active("phoenix-names.service") == "inactive")
+    before = running.property("phoenix-names.service", "ExecMainStartTimestampMonotonic")
+    time.sleep(0.5)
+    assert before == running.property("phoenix-names.service", "ExecMainStartTimestampMonotonic")
+    running.must("systemctl", "stop", "phoenix-names.path")
+
+
+def test_a_run_that_failed_is_made_up_for(running: Machine) -> None:
+    """The timer comes again, without a flip or a restart."""
+    hosts(running, LOCAL)
+    bad = machine.copy(running, 4, 5)
+    (bad / "names/hosts").unlink()
+    running.flip(5)
+    assert running.run("systemctl", "start", "phoenix-names.service").code == 1
+    machine.put(bad / "names/hosts", (bad.with_name("4") / "names/hosts").read_bytes())
+    soon = "[Timer]\nOnActiveSec=\nOnUnitInactiveSec=\nOnActiveSec=1\nAccuracySec=1\n"
+    running.write("/run/systemd/system/phoenix-names.timer.d/soon.conf", soon)
+    running.must("systemctl", "daemon-reload")
+    running.must("systemctl", "restart", "phoenix-names.timer")
+    running.until(lambda: "more.phoenix" in running.read("/etc/hosts"))
+    running.must("systemctl", "stop", "phoenix-names.timer")
+    machine.forget(running, 5)
+
+
 def test_a_flip_during_a_run_is_followed_by_that_run(running: Machine) -> None:
     """systemd does not tell of what happens while the service runs."""
     hosts(running, LOCAL)
@@ -287,23 +328,6 @@ def test_a_flip_during_a_run_is_followed_by_that_run(running: Machine) -> None:
     running.until(lambda: "more.phoenix" in running.read("/etc/hosts"))
 
 
-# A program of its own name that kills the script at one of its calls, before or after doing it.
-DYING = """#!/bin/sh
-read -r count </tmp/count
-read -r fatal </tmp/fatal
-read -r how </tmp/how
-read -r script </tmp/script
-count=$((count + 1))
-echo "$count" >/tmp/count
-if [ "$count" = "$fatal" ]; then
-    [ "$how" = before ] || /usr/bin/${0##*/} "$@"
-    kill -KILL "$script"
-    exit 1
-fi
-exec /usr/bin/${0##*/} "$@"
-"""
-
-
 def state(running: Machine) -> tuple[str, str]:
     """/etc/hosts and the bundle."""
     between = "# and the bundle\n"
@@ -316,9 +340,7 @@ def state(running: Machine) -> tuple[str, str]:
 def test_killed_at_any_step(running: Machine, how: str) -> None:
     """Each file is the old or the new one at each time, and the next run completes it."""
     wrapped = ("awk", "cat", "chmod", "cmp", "cp", "mkdir", "mv", "rm", "sync", "tail", "tr")
-    for program in wrapped:
-        running.write(f"/tmp/steps/{program}", DYING)
-    running.shell("chmod 755 /tmp/steps/*")
+    dying.install(running, wrapped)
     running.shell(f"rm -f {BUNDLE}")
     numbers, steps = (1, 2), 0
     wanted = {}
@@ -328,9 +350,7 @@ def test_killed_at_any_step(running: Machine, how: str) -> None:
         wanted[number] = state(running)
     for fatal in range(1, 80):
         running.flip(numbers[fatal % 2])
-        told = f"echo 0 >count; echo {fatal} >fatal; echo {how} >how; echo $$ >script"
-        start = f"cd /tmp; {told}; PATH=/tmp/steps:/usr/bin exec {SCRIPT}"
-        done = running.run("sh", "-c", start)
+        done = dying.run(running, fatal, how, SCRIPT, "/usr/bin")
         now = state(running)
         for part, each in enumerate(now):
             assert each in {wanted[number][part] for number in numbers}

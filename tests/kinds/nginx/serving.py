@@ -23,6 +23,7 @@ OWNER = USERS["nginx"]
 LOG = "/var/log/phoenix-nginx/access.json"
 FOLDERS = ("/var/log/phoenix-nginx", "/run/phoenix-nginx-a", "/run/phoenix-nginx-b")
 PATIENCE = 5.0
+CLOSED = (EOFError, ConnectionResetError)
 _AT = f"{GENERATION}/programs/nginx"
 
 
@@ -225,6 +226,12 @@ def plainly(stream: socket.socket, asked: Asked) -> None:
     stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
 
 
+def shout(stream: socket.socket) -> None:
+    """Whatever comes goes back in upper case: a tcp program."""
+    while data := stream.recv(100):
+        stream.sendall(data.upper())
+
+
 def client(
     space: Space,
     address: str,
@@ -286,14 +293,7 @@ def receive(stream: socket.socket) -> Got:
     return Got(int(first.split(" ")[1]), headers, reader.body(headers))
 
 
-def ask(
-    stream: socket.socket,
-    host: str,
-    path: str = "/",
-    *headers: str,
-    method: str = "GET",
-    body: bytes = b"",
-) -> Got:
-    """A request and its answer."""
-    send(stream, host, path, *headers, method=method, body=body)
+def ask(stream: socket.socket, *asked: str, method: str = "GET", body: bytes = b"") -> Got:
+    """A request, as `send` takes it, and its answer."""
+    send(stream, *asked, method=method, body=body)
     return receive(stream)

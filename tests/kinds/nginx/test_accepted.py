@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from builder.kinds import traefik
 from builder.network import Network
 from builder.tree import File, Tree
 from tests.judges import nginx
@@ -112,6 +113,21 @@ def test_every_front() -> None:
     assert programs == [f"program-{f.service.name}" for f in fronts if f.service.protocol != "tcp"]
     targets = {first(x, "proxy_pass") for x in walk(front, "stream", "server")}
     assert targets == {f"127.0.0.1:{f.program}" for f in fronts if f.service.protocol == "tcp"}
+
+
+def test_the_mesh_lets_go_of_a_front_first() -> None:
+    """Also of a connection that it opened and has not used: else a request meets its end."""
+    net = networks.full()
+    loaded = check(net, "webui")
+    mesh = int(traefik.IDLE_FRONT.removesuffix("s"))
+    every = walk(loaded, "http", "server")
+    servers = [s for s in every if any("ssl" in listen.args for listen in s.find("listen"))]
+    assert len(servers) == 2 * sum(f.service.protocol != "tcp" for f in net.member("webui").fronts)
+    for server in servers:
+        for name in ("keepalive_timeout", "client_header_timeout"):
+            [shared] = walk(loaded, "http", name)
+            found = first(server, name) or shared.args[0]
+            assert int(found.removesuffix("s")) > mesh, name
 
 
 def test_nothing_exposed() -> None:

@@ -15,6 +15,7 @@ from builder.network import Network
 from tests.judges.namespace import Entry
 from tests.kinds.nginx import http2, networks
 from tests.kinds.nginx.serving import (
+    CLOSED,
     OWNER,
     Running,
     Stub,
@@ -24,6 +25,7 @@ from tests.kinds.nginx.serving import (
     receive,
     running,
     send,
+    shout,
     stub,
     tcp,
 )
@@ -32,7 +34,6 @@ pytestmark = [pytest.mark.judge]
 
 ADDRESS, NAME = "10.0.0.114", "webui.phoenix.internal"
 CHAT = "chat.example.org"
-CLOSED = (EOFError, ConnectionResetError)
 
 
 def network() -> Network:
@@ -80,11 +81,6 @@ def serving() -> Iterator[Served]:
     """The front with its certificate, and stubs of all its programs on loopback."""
     files = networks.guest(network(), "webui", certificates=[NAME])
     with running(files) as nginx, contextlib.ExitStack() as stack:
-
-        def shout(stream: socket.socket) -> None:
-            while data := stream.recv(100):
-                stream.sendall(data.upper())
-
         kinds = {"web": (8000, None), "rpc": (7000, http2.serve), "db": (7001, shout)}
         programs = {
             name: stack.enter_context(stub(nginx.space, "127.0.0.1", port, plainly, raw=raw))
@@ -156,6 +152,24 @@ def test_web_socket_and_stream(front: Served) -> None:
     with front.client(WEB) as stream:
         assert ask(stream, CHAT, "/", *wanted).status == 200
     assert front.programs["web"].asked[-1].header("upgrade") is None
+
+
+def test_client_gone(front: Served) -> None:
+    """The program learns within a second that nobody listens any more, before it says a word."""
+    began, gone = threading.Event(), threading.Event()
+
+    def think(stream: socket.socket, asked: object) -> None:
+        began.set()
+        assert stream.recv(1) == b""
+        gone.set()
+
+    with stub(front.nginx.space, "127.0.0.1", 7002, think):
+        stream = front.client(LLM)
+        send(stream, CHAT)
+        assert began.wait(10)
+        assert not gone.wait(0.1)
+        stream.close()
+        assert gone.wait(1)
 
 
 def test_grpc(front: Served) -> None:

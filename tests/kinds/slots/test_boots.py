@@ -19,7 +19,7 @@ from tests.kinds.slots.world import (
     nft,
     started,
 )
-from tests.kinds.units import machine
+from tests.kinds.units import dying, machine
 from tests.kinds.units.lab import Lab
 from tests.kinds.units.machine import Machine
 
@@ -99,20 +99,6 @@ def test_off_takes_everything_away(lab: Lab, guest: Machine) -> None:
     up(lab, guest, "a")
 
 
-DYING = """#!/bin/sh
-read -r count </tmp/count
-read -r fatal </tmp/fatal
-read -r how </tmp/how
-read -r script </tmp/script
-count=$((count + 1))
-echo "$count" >/tmp/count
-if [ "$count" = "$fatal" ]; then
-    [ "$how" = before ] || /usr/bin/${0##*/} "$@"
-    kill -KILL "$script"
-    exit 1
-fi
-exec /usr/bin/${0##*/} "$@"
-"""
 # Each with what goes before it.
 VERBS = {"start": [], "flip": ["start"], "drain": ["start", "flip"], "stop": ["start", "flip"]}
 
@@ -123,16 +109,13 @@ VERBS = {"start": [], "flip": ["start"], "drain": ["start", "flip"], "stop": ["s
 )
 def test_killed_at_any_step(lab: Lab, guest: Machine, verb: str, how: str) -> None:
     """Whatever was done by then, requests are answered, and a boot or the same word heals it."""
-    for program in ("cat", "ln", "mkdir", "mv", "readlink", "rm", "sync", "systemctl", "flock"):
-        guest.write(f"/tmp/steps/{program}", DYING)
-    guest.shell("chmod 755 /tmp/steps/*")
+    called = ("cat", "ln", "mkdir", "mv", "readlink", "rm", "sync", "systemctl", "flock")
+    dying.install(guest, called)
     slot = "a" if verb in {"drain", "stop"} else "b"
     for fatal in range(1, 30):
         for word in VERBS[verb]:
             do(guest, word, "b")
-        told = f"echo 0 >count; echo {fatal} >fatal; echo {how} >how; echo $$ >script"
-        start = f"cd /tmp; {told}; PATH=/tmp/steps:/usr/sbin:/usr/bin exec {SCRIPT} {verb} {slot}"
-        done = guest.run("sh", "-c", start)
+        done = dying.run(guest, fatal, how, f"{SCRIPT} {verb} {slot}", "/usr/sbin:/usr/bin")
         assert lab.reach(HERE, PUBLIC) == ["open"]
         do(guest, "boot")
         live = do(guest, "live").strip()

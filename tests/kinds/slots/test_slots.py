@@ -17,6 +17,7 @@ from tests.kinds.slots.world import (
     HERE,
     NAME,
     PUBLIC,
+    RUN,
     SCRIPT,
     SLOT_A,
     SLOT_B,
@@ -191,6 +192,16 @@ def test_a_running_slot_is_not_started_again(guest: Machine) -> None:
     do(guest, "stop", "b")
     do(guest, "stop", "b")
     assert guest.run("test", "-L", f"{STATE}/nginx/b").code == 1
+
+
+def test_a_killed_start_is_ended_by_the_same_word(guest: Machine) -> None:
+    """What said that the slot shall run was there, and the slot was not."""
+    guest.write("/tmp/dying/systemctl", '#!/bin/sh\nkill -KILL "$PPID"\n')
+    guest.must("chmod", "755", "/tmp/dying/systemctl")
+    done = guest.run("env", "PATH=/tmp/dying:/usr/sbin:/usr/bin", SCRIPT, "start", "b")
+    assert done.code == -9 or done.code == 137
+    assert guest.run("test", "-e", f"{RUN}/b").code == 0
+    started(guest, "b")
 
 
 def test_a_slot_that_traffic_is_led_to_is_not_stopped(guest: Machine) -> None:

@@ -100,10 +100,6 @@ class Mesh:
             lambda: self.api("rawdata").get("routers", {}).get("api@file"), self.log, self.patience
         )
 
-    def loaded(self) -> bool:
-        """Whether the dynamic files have been taken."""
-        return "api@file" in self.api("rawdata").get("routers", {})
-
     def log(self) -> str:
         assert self.daemon
         return self.space.log(self.daemon)
@@ -126,7 +122,7 @@ class Mesh:
         return found
 
     def reread(self) -> None:
-        """SIGHUP; returns once the log tells that it was taken."""
+        """SIGHUP, and the time that it takes: Traefik waits 0.1 s for further ones."""
         assert self.daemon
         self.space.signal(self.daemon, signal.SIGHUP)
         time.sleep(0.4)
@@ -290,10 +286,10 @@ class Server:
         left = int(length[1]) if length else 0
         size = left
         while left:
-            got = len(stream.recv(min(left, 1 << 16)))
-            if not got:
+            taken = len(stream.recv(min(left, 1 << 16)))
+            if not taken:
                 return False
-            left -= got
+            left -= taken
         fields = dict(line.split(": ", 1) for line in text.split("\r\n")[1:] if ": " in line)
         body = {"server": self.name, "line": text.split("\r\n")[0], "headers": fields, "body": size}
         answer = json.dumps(body).encode()

@@ -267,8 +267,9 @@ def test_links_lead_to_what_is_drained() -> None:
         assert {k: v["rule"] for k, v in raw["routers"].items()} == {
             k: v["rule"] for k, v in before.items()
         }
-        assert raw["middlewares"]["slot@file"]["headers"] == {
-            "customResponseHeaders": {"Connection": "close"}
-        }
+        slot = raw["middlewares"]["slot@file"]["headers"]
+        assert slot["customResponseHeaders"] == {"Connection": "close"}
+        # What callers are not believed stays the same.
+        assert slot["customRequestHeaders"]["Forwarded"] == ""
         assert any(isinstance(e, Link) for e in files)
         assert mesh.faults() == []

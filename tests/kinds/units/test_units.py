@@ -43,7 +43,8 @@ def test_who_gets_what() -> None:
         member.guest.name: {unit.name.removeprefix("phoenix-") for unit in units.view(net, member)}
         for member in net.members
     }
-    common = {"names.service", "names.path", "users.service"}
+    names = {"names.service", "names.path", "names.timer"}
+    common = names | {"users.service"}
     acme = {"acme.service", "acme.timer", "acme.path"}
     nginx = {"slots.service", "nginx@.service", "nginx-logs.service", "nginx-logs.timer"} | acme
     assert found["step-ca"] == common | {"step-ca.service"}
@@ -52,9 +53,8 @@ def test_who_gets_what() -> None:
         "slots.service", "traefik@.service", "traefik-certificate.service",
     }  # fmt: skip
     bare = network(site())
-    assert {u.name for u in units.view(bare, bare.member("webui"))} == {
-        "phoenix-names.service", "phoenix-names.path",
-    }  # fmt: skip
+    held = {u.name.removeprefix("phoenix-") for u in units.view(bare, bare.member("webui"))}
+    assert held == names
 
 
 def test_links_are_those_of_systemctl_enable() -> None:
