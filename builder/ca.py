@@ -21,6 +21,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -276,7 +277,9 @@ def _save(path: Path, data: bytes, mode: int = 0o600) -> None:
             os.chmod(new, mode)
         os.rename(new, path)
     except BaseException:
-        os.unlink(new)
+        # An interrupt may come right after the rename.
+        with suppress(FileNotFoundError):
+            os.unlink(new)
         raise
     _fsync(path.parent)
 

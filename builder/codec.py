@@ -57,8 +57,17 @@ class Codec(Protocol):
     def write(self, value: Any) -> object: ...
 
 
+class _AsIs:
+    """A codec whose values are plain data already."""
+
+    __slots__ = ()
+
+    def write(self, value: Any) -> object:
+        return value
+
+
 @dataclass(frozen=True, slots=True)
-class Text:
+class Text(_AsIs):
     """A string that wholly matches `pattern`, of at most `longest` characters; never a control."""
 
     what: str
@@ -74,12 +83,9 @@ class Text:
             refuse(where, f"is not {self.what}: {_shown(data)}")
         return data
 
-    def write(self, value: Any) -> object:
-        return value
-
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class Number(_AsIs):
     """An integer from `low` to `high`, both included."""
 
     low: int = 0
@@ -89,9 +95,6 @@ class Number:
         if type(data) is not int or not self.low <= data <= self.high:
             refuse(where, f"is not an integer from {self.low} to {self.high}: {_shown(data)}")
         return data
-
-    def write(self, value: Any) -> object:
-        return value
 
 
 @dataclass(frozen=True, slots=True)

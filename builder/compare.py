@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from builder import cli, manifest
+from builder import cli, disk, manifest
 from builder.differ import differences
 from builder.dist import MANIFEST, Dist
 from builder.manifest import Layer, Object, Release
@@ -52,7 +52,8 @@ def show(root: Path, a: str, b: str, *, text: bool, json: bool) -> None:
         print(difference.render())
     for path, was, now in changed:
         if text:
-            print("".join(_lines(path, was, now)), end="")
+            lines = _lines(path, _content(store, was), _content(store, now))
+            print("".join(lines), end="")
         else:
             print(f"  file {path}{' new' if was is None else ' gone' if now is None else ''}")
 
@@ -61,7 +62,7 @@ def find(store: Dist, asked: str) -> Found:
     """The release that `asked` means; UserError where there is none, or several."""
     host, _, back = asked.partition("~")
     history = store.history(host) if host and "/" not in host else ()
-    if history and (not back or back.isdigit()):
+    if history and (not back or back.isdecimal()):
         newest = store.newest(host)
         folders = [folder for _, folder in history if folder != newest]
         folders += [newest] if newest else []
@@ -76,7 +77,7 @@ def find(store: Dist, asked: str) -> Found:
         if len(asked) >= 4 and folder.name.partition("-")[2].startswith(asked[:12])
     ]
     matching = [
-        f for f in matching if manifest.identity((f / MANIFEST).read_bytes()).startswith(asked)
+        f for f in matching if manifest.identity(disk.content(f / MANIFEST)).startswith(asked)
     ]
     if len(matching) == 1:
         return _read(asked, matching[0])
@@ -87,7 +88,9 @@ def find(store: Dist, asked: str) -> Found:
 
 
 def _read(asked: str, folder: Path) -> Found:
-    data = (folder / MANIFEST).read_bytes()
+    data = disk.content(folder / MANIFEST)
+    if not data:
+        raise UserError(f"{folder / MANIFEST} is missing", "./invoke build")
     return Found(asked, manifest.identity(data), manifest.parse(data))
 
 
@@ -102,12 +105,12 @@ _File = tuple[Object | Layer, Indexed | None]
 
 def _changed_files(
     store: Dist, old: Found, new: Found
-) -> Iterator[tuple[str, bytes | None, bytes | None]]:
+) -> Iterator[tuple[str, _File | None, _File | None]]:
     was, now = _files(store, old.release), _files(store, new.release)
     for path in sorted({*was, *now}):
         before, after = was.get(path), now.get(path)
         if _digest(before) != _digest(after):
-            yield path, _content(store, before), _content(store, after)
+            yield path, before, after
 
 
 def _files(store: Dist, release: Release) -> dict[str, _File]:
@@ -142,7 +145,7 @@ def _content(store: Dist, file: _File | None) -> bytes | None:
     assert entry is not None
     if entry.target:
         return f"link to {entry.target}\n".encode()
-    with store.path(held.tar).open("rb") as tar:
+    with disk.telling(store.objects), store.path(held.tar).open("rb") as tar:
         tar.seek(entry.offset)
         return tar.read(entry.size)
 

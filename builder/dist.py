@@ -1,7 +1,8 @@
 """dist/ as it lies: where things are, what is there, and whether it is whole. Reads only.
 
     dist/store/<digest>-<name>              objects, read-only
-    dist/releases/<host>/<serial>-<id>/     manifest.json, and manifest.json.sig where it is signed
+    dist/releases/<host>/<serial>-<id>/     manifest.json, manifest.json.sig where it is signed, and
+                                            what tells of its origin (`origin`)
     dist/<host>                             link to the release that was built last
 
 The id in a folder's name is the first twelve digits. What is none of this is not looked at.

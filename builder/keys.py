@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,8 @@ from .problems import UserError
 NAMESPACE = "phoenix-release"
 VARIABLE = "PHOENIX_SIGNING_KEY"
 _MAGIC = b"SSHSIG\0\0\0\1"
+# The first thing in a key is the length of its type's name, in four bytes.
+_PUBLIC = re.compile(r"[a-z0-9@.-]+ AAAA[A-Za-z0-9+/]+={0,2}( .*)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +101,12 @@ def find(environment: Mapping[str, str] = os.environ) -> Key | None:
 
 def _public(path: Path) -> str:
     """The public half of the key at `path`, without asking for a passphrase."""
-    if path.suffix == ".pub":
-        return path.read_text().strip()
-    beside = path.with_name(f"{path.name}.pub")
-    if beside.exists():
-        return beside.read_text().strip()
+    beside = path if path.suffix == ".pub" else path.with_name(f"{path.name}.pub")
+    if beside == path or beside.exists():
+        held = beside.read_text(encoding="utf-8", errors="replace").strip()
+        if not _PUBLIC.fullmatch(held):
+            raise UserError(f"{beside} is no public key", "ssh-keygen -y -f KEY prints one")
+        return held
     path.stat()
     done = _keygen("-y", "-P", "", "-f", path)
     if done.returncode != 0:

@@ -145,10 +145,9 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Where ssh finds the host once the release runs."""
+    """Where ssh finds the host once the release runs; a port is ssh's own configuration's."""
 
     address: Address
-    port: Port
     user: User
 
 
@@ -191,7 +190,6 @@ class Secret:
 
     guest: Name
     file: FileName
-    name: Name
     mode: SecretMode
     source: Reference
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -100,15 +99,14 @@ def plan(network: Network, programs: Mapping[str, Program]) -> Plan:
         host=network.host.name,
         domain=network.site.domain,
         platform=manifest.Platform(network.host.platform.kind, network.host.platform.version),
-        reach=manifest.Reach(network.host.reach, 22, network.host.user),
+        reach=manifest.Reach(network.host.reach, network.host.user),
         management=_management(network),
         targets=targets,
         guests=guests,
         kits=kits,
         inputs=tuple(_input(programs[name]) for name in used),
         secrets=tuple(
-            manifest.Secret(s.guest, s.name, _told(s.name), 0o400, s.reference)
-            for s in network.secrets
+            manifest.Secret(s.guest, s.name, 0o400, s.reference) for s in network.secrets
         ),
         network=objects.add("network.json", emit.canonical(describe(network)) + b"\n"),
         unready=unready,
@@ -170,11 +168,6 @@ def _guest(
 
 def _input(program: Program) -> manifest.Input:
     return manifest.Input(program.name, program.version, program.kind, program.layer.tar.digest)
-
-
-def _told(file: str) -> str:
-    """How a secret's file is called to a person: "intermediate.key" is "intermediate-key"."""
-    return re.sub("[^a-z0-9]+", "-", file.lower()).strip("-")[:63].rstrip("-")
 
 
 def _management(network: Network) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import fcntl
 import functools
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,8 @@ _STAGING = ".staging-"
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Beside = Mapping[str, Callable[[], bytes]]
+"""Files that lie beside a manifest, by name, made where they are missing."""
 
 
 class Signer(Protocol):
@@ -87,6 +89,7 @@ class Transaction:
         self.kept: dict[str, Kept] = {}
         self.made: set[str] = set()
         self._manifests: dict[str, bytes] = {}
+        self._beside: dict[str, Beside] = {}
         self._staged: dict[str, int] = {}
         self._staging: Path | None = None
         self._fd = -1
@@ -136,10 +139,11 @@ class Transaction:
         self._staged[item.stored()] = item.size
 
     @_told
-    def release(self, host: str, data: bytes) -> None:
+    def release(self, host: str, data: bytes, beside: Beside | None = None) -> None:
         """Add a host's release by its manifest.
 
-        One with the same id is found, not made again; it only gets a signature that it lacks.
+        One with the same id is found, not made again; it only gets what it lacks, of a signature
+        and the files that are to lie beside the manifest.
         """
         assert host not in self._manifests, f"two releases of {host}"
         assert "/" not in host, host
@@ -148,7 +152,7 @@ class Transaction:
             raise UserError(f"a host cannot be named {host!r}: {link} is taken", "rename the host")
         if os.path.lexists(link) and not link.is_symlink():
             raise UserError(f"{link} is in the way", "move it away, then build again")
-        self._manifests[host] = data
+        self._manifests[host], self._beside[host] = data, beside or {}
 
     def _missing(self, item: Object) -> bool:
         return item.stored() not in self._staged and not self.dist.has(item)
@@ -179,7 +183,9 @@ class Transaction:
     @_told
     def _commit(self) -> None:
         found = {host: self.dist.find(host, data) for host, data in self._manifests.items()}
-        staged = [host for host, (folder, whole) in found.items() if self._lacks(folder, whole)]
+        staged = [
+            host for host, (folder, whole) in found.items() if self._lacks(host, folder, whole)
+        ]
         wrong = [host for host, (folder, _) in found.items() if self.dist.newest(host) != folder]
         if self._staged or staged or wrong:
             folder = self._folder()[1]
@@ -196,9 +202,11 @@ class Transaction:
                 disk.sweep(self.dist.root, _STAGING)
         self._tell({host for host, (folder, _) in found.items() if folder is None})
 
-    def _lacks(self, folder: Path | None, whole: bool) -> bool:
-        """Whether a release, as it was found, lacks its manifest or a signature that it can get."""
+    def _lacks(self, host: str, folder: Path | None, whole: bool) -> bool:
+        """Whether a release, as it was found, lacks something that it can get."""
         if folder is None or not whole:
+            return True
+        if any(disk.size(folder / name) is None for name in self._beside[host]):
             return True
         return self.signer is not None and not self.signer.made(disk.content(folder / SIGNATURE))
 
@@ -208,6 +216,8 @@ class Transaction:
             folder = self._folder()[0] / "releases" / host
             folder.mkdir(parents=True)
             disk.write(folder / MANIFEST, self._manifests[host], disk.READ_ONLY)
+            for name, made in self._beside[host].items():
+                disk.write(folder / name, made(), disk.READ_ONLY)
             files.append(folder / MANIFEST)
         if files and self.signer is not None:
             self.signer.sign(files)
@@ -236,6 +246,9 @@ class Transaction:
             return
         if not whole:
             (staged / MANIFEST).rename(folder / MANIFEST)
+        for name in self._beside[host]:
+            if disk.size(folder / name) is None:
+                (staged / name).rename(folder / name)
         if (staged / SIGNATURE).exists():
             (staged / SIGNATURE).rename(folder / SIGNATURE)
 

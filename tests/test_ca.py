@@ -5,11 +5,9 @@ import pty
 import stat
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
@@ -286,92 +284,6 @@ def test_no_key_lies_in_the_project_by_a_bind_mount(tmp_path: Path, plan: ca.Pla
         [*before, sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=ROOT
     )
     assert "must not lie in" in done.stderr
-
-
-# An end in the middle
-
-CALLS = ("open", "mkdir", "rename", "chmod", "fsync", "unlink")
-
-
-def meddled(monkeypatch: pytest.MonkeyPatch, last: int, end: Callable[[], Any]) -> list[int]:
-    """Call `end` before the call with the number `last`."""
-    count = [0]
-
-    def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
-        def inner(*args: Any, **kwargs: Any) -> Any:
-            count[0] += 1
-            if count[0] == last:
-                end()
-            return real(*args, **kwargs)
-
-        return inner
-
-    # Dozens of runs in a row: let none wait for the disk.
-    monkeypatch.setattr(os, "fsync", lambda _: None)
-    for name in CALLS:
-        monkeypatch.setattr(os, name, wrap(getattr(os, name)))
-    return count
-
-
-def assert_whole(plan: ca.Plan) -> None:
-    for host in plan.hosts:
-        assert not authority.check(*both(plan, host), host)
-        folder = plan.data / "phoenix" / host
-        held = tree(folder)
-        assert held["intermediate.crt"] == both(plan, host)[1]
-        issuer = authority.Issuer(held["intermediate.crt"], held["intermediate.key"])
-        authority.opened(issuer, held["intermediate.password"])
-    key = (plan.data / "phoenix/root.key").read_bytes()
-    authority.opened(authority.Issuer(both(plan, "lab")[0], key), WORD)
-    names = [path.name for path in (*plan.data.rglob("*"), *plan.configs.rglob("*"))]
-    assert not [name for name in names if name.startswith(".phoenix-new-")]
-
-
-@pytest.mark.parametrize("how", ["killed", "interrupted", "full"])
-def test_the_next_run_takes_up_what_one_left(tmp_path: Path, plan: ca.Plan, how: str):
-    last, code = 0, 9
-    while code == 9:
-        last += 1
-        root = tmp_path / f"run{last}"
-        (root / "configs").mkdir(parents=True)
-        mine = replace(plan, configs=root / "configs", data=root / "data/phoenix")
-        child = os.fork()
-        if child == 0:
-            code = 1
-            try:
-                with pytest.MonkeyPatch.context() as patch:
-                    meddled(patch, last, {"killed": die, "interrupted": stop, "full": full}[how])
-                    ca.init(mine, ask, NOW)
-                code = 0
-            except KeyboardInterrupt:
-                code = 9
-            except UserError as error:
-                code = 9 if "no space left" in str(error) else 1
-            finally:
-                os._exit(code)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        for name, data in tree(root / "configs").items():
-            if ".phoenix-new-" not in name:
-                # What is published is whole, and its key is there.
-                assert certificate(data)
-        missing = [one for host in mine.hosts for one in ca.certificates(mine.configs, host)]
-        if None in missing:
-            ca.init(mine, ask, NOW)
-        assert_whole(mine)
-    assert code == 0
-    assert last > 25
-
-
-def die() -> None:
-    os._exit(9)
-
-
-def stop() -> None:
-    raise KeyboardInterrupt
-
-
-def full() -> None:
-    raise OSError(28, "No space left on device")
 
 
 # The passphrase

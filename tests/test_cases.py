@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,10 @@ from tests.rendered import PROGRAMS, files, networks
 
 ROOT = Path(__file__).parents[1]
 CASES = sorted(p for p in (ROOT / "tests/cases").iterdir() if p.is_dir())
-
-
 FIXED = {
     p.read_bytes(): f"= {p.relative_to(ROOT)}\n".encode()
     for p in sorted((ROOT / "overlays").rglob("*"))
-    if p.is_file() and p.suffix != ".j2"
+    if p.suffix not in (".j2", ".pyc") and p.is_file()
 }
 
 
@@ -34,21 +33,51 @@ def _expected(folder: Path) -> dict[str, bytes]:
     }
 
 
+def _made(case: Path) -> dict[str, bytes]:
+    return {
+        f"{host}/{path}": FIXED.get(data, data)
+        for host, network in networks(case).items()
+        for path, (data, _) in files(network).items()
+    }
+
+
+def _compare(made: dict[str, bytes], folder: Path) -> None:
+    expected = _expected(folder)
+    assert sorted(made) == sorted(expected)
+    for path, data in made.items():
+        assert data.decode() == expected[path].decode(), path
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda p: p.name)
 def test_case_is_as_expected(case: Path) -> None:
-    made = {}
-    for host, network in networks(case).items():
-        for path, (data, _) in files(network).items():
-            made[f"{host}/{path}"] = FIXED.get(data, data)
+    made = _made(case)
     if os.environ.get("PHOENIX_WRITE_CASES"):
         shutil.rmtree(case / "expected", ignore_errors=True)
         for path, data in made.items():
             (case / "expected" / path).parent.mkdir(parents=True, exist_ok=True)
             (case / "expected" / path).write_bytes(data)
-    expected = _expected(case / "expected")
-    assert sorted(made) == sorted(expected)
+    _compare(made, case / "expected")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: path.write_bytes(path.read_bytes() + b"#"),
+        Path.unlink,
+        lambda path: shutil.copy(path, path.with_name("another")),
+    ],
+    ids=["changed", "gone", "added"],
+)
+def test_another_golden_is_seen(tmp_path: Path, change: Callable[[Path], object]) -> None:
+    """The twins: of what is compared, one file is not as it was made."""
+    made = {"host/a": b"a\n", "host/b": b"b\n"}
     for path, data in made.items():
-        assert data.decode() == expected[path].decode(), path
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    _compare(made, tmp_path)
+    change(tmp_path / "host/a")
+    with pytest.raises(AssertionError):
+        _compare(made, tmp_path)
 
 
 @pytest.mark.parametrize("root", [ROOT, *CASES], ids=lambda p: p.name)

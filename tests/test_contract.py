@@ -159,7 +159,6 @@ def releases(draw: Any) -> Release:
         manifest.Secret,
         st.sampled_from(names) if names else st.nothing(),
         SEGMENTS,
-        NAMES,
         st.sampled_from([0o400, 0o440]),
         st.tuples(st.sampled_from(["file:", "env:", "command:"]), LINES).map("".join),
     )
@@ -168,7 +167,7 @@ def releases(draw: Any) -> Release:
         host=draw(NAMES),
         domain=draw(NAMES),
         platform=manifest.Platform(draw(st.sampled_from(manifest.PLATFORMS)), draw(st.just(8))),
-        reach=manifest.Reach(draw(NAMES), draw(PORTS), draw(st.just("root"))),
+        reach=manifest.Reach(draw(NAMES), draw(st.just("root"))),
         management=tuple(draw(st.lists(st.ip_addresses().map(str), max_size=2))),
         targets=targets,
         guests=tuple(

@@ -138,6 +138,18 @@ def test_the_public_half_may_be_missing(key: keys.Key):
         keys.find()
 
 
+@pytest.mark.parametrize("held", [b"", b"no key", b"ssh-ed25519 ???", b"\xff\xfe", b"a b\nc d"])
+def test_a_public_half_that_is_none_is_told(
+    home: Path, key: keys.Key, held: bytes, monkeypatch: pytest.MonkeyPatch
+):
+    public = key.path.with_name("signing_key.pub")
+    public.write_bytes(held)
+    for named in (key.path, public):
+        monkeypatch.setenv(keys.VARIABLE, str(named))
+        with pytest.raises(UserError, match=r"signing_key\.pub is no public key"):
+            keys.find()
+
+
 def test_the_xdg_folder_counts_if_it_is_absolute(home: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("XDG_CONFIG_HOME", "/x")
     assert keys.default(os.environ) == Path("/x/phoenix/signing_key")

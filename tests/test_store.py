@@ -38,7 +38,7 @@ def release(tx: Transaction, host: str, content: bytes) -> bytes:
     """Add a whole release: an object, and a manifest that names it."""
     named = tx.add("network.json", content)
     data = manifest.dump(dataclasses.replace(BARE, host=host, network=named))
-    tx.release(host, data)
+    tx.release(host, data, {"origin.json": lambda: b"made of " + content})
     return data
 
 
@@ -144,6 +144,22 @@ def test_two_releases_may_share_a_short_id(tmp_path: Path, monkeypatch: pytest.M
     kept = build(tmp_path, pve1=b"2").kept["pve1"]
     assert kept.new
     assert kept.folder.name == "0002-"
+
+
+@pytest.mark.parametrize("signer", [None, Signer(b"key")])
+def test_what_lies_beside_a_manifest_is_made_once_and_where_it_is_missing(
+    tmp_path: Path, signer: Signer | None
+):
+    path = build(tmp_path, signer, pve1=b"1").kept["pve1"].folder / "origin.json"
+    assert path.read_bytes() == b"made of 1"
+    path.chmod(0o644)
+    path.write_bytes(b"of a first build")
+    build(tmp_path, Signer(b"other"), pve1=b"1")
+    assert path.read_bytes() == b"of a first build"
+    path.unlink()
+    assert not build(tmp_path, signer, pve1=b"1").kept["pve1"].new
+    assert path.read_bytes() == b"made of 1"
+    assert Store(tmp_path).faults() == ()
 
 
 # Signatures

@@ -55,6 +55,19 @@ def counted(meddle: Meddle) -> Iterator[list[int]]:
         disk.flush = flush
 
 
+def exit_code(run: Callable[[], object]) -> int:
+    """How a child process ends that calls `run`: 0, 1 where that raises, or as it ends itself."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            run()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def scenario(dist: Path) -> None:
     """A build that does all there is to do: new, changed, damaged, to be signed, to be linked."""
     with Store(dist).transaction(Signer(b"new")) as tx:
@@ -101,16 +114,11 @@ def killed(dist: Path, last: int) -> int:
                 write(args[0], args[1][: len(args[1]) // 2])
             os._exit(9)
 
-    child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            with counted(die):
-                scenario(dist)
-            code = 0
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    def run() -> None:
+        with counted(die):
+            scenario(dist)
+
+    return exit_code(run)
 
 
 @pytest.fixture

@@ -16,7 +16,16 @@ from pathlib import Path
 from builder.inputs.cache import Cache, Progress
 from builder.inputs.lock import Input, Lock, has_layer, load_lock
 
-__all__ = ["Lock", "ProgramLayer", "Progress", "default_cache", "layer", "load_lock", "update"]
+__all__ = [
+    "Input",
+    "Lock",
+    "ProgramLayer",
+    "Progress",
+    "default_cache",
+    "layer",
+    "load_lock",
+    "update",
+]
 
 _ROOT = Path(__file__).parent
 _RECIPE = (_ROOT / "recipe.py", _ROOT.parent / "tree.py")
@@ -27,6 +36,8 @@ class ProgramLayer:
     """A program's layer in the cache: digest and size in bytes of the tar, and where it lies.
 
     `index_path` is JSON: {"digest", "size", "index": [as `builder.tree.Indexed.as_json`]}.
+    `entries` are the lock's entries that it is made from: its own, and of a Go program the
+    toolchain's.
     """
 
     name: str
@@ -35,6 +46,7 @@ class ProgramLayer:
     size: int
     index_path: Path
     tar_path: Path
+    entries: tuple[Input, ...]
 
 
 def default_cache() -> Path:
@@ -47,19 +59,25 @@ def default_cache() -> Path:
 def layer(lock: Lock, name: str, cache: Path, progress: Progress) -> ProgramLayer:
     """The layer of the program `name`, from the cache or fetched into it.
 
-    What is in the cache is trusted without reading it. Raises UserError for an unknown name, where
-    no source gives the locked bytes, a client is missing, or the cache can't be written.
+    Of a layer in the cache the size is compared, its bytes are not read. Raises UserError for an
+    unknown name, where no source gives the locked bytes, a client is missing, or the cache can't be
+    written.
     """
     entry = lock.entry(name)
     assert has_layer(entry), f"{name} is a build tool"
-    store = Cache(cache, progress)
+    store, made = Cache(cache, progress), list[Path]()
 
     def make(folder: Path) -> Path:
         from builder.inputs import fetch
 
-        return fetch.make_layer(lock, entry, store, folder)
+        made.append(fetch.make_layer(lock, entry, store, folder))
+        return made[0]
 
-    place = store.once(_key(entry), name, make)
+    store.used(_places(entry))
+    place = store.once(_key(entry), name, make, _whole)
+    if made:
+        store.used(place for each in lock.entries for place in _places(each))
+        store.sweep()
     meta = json.loads((place / "meta.json").read_bytes())
     return ProgramLayer(
         meta["name"],
@@ -68,7 +86,21 @@ def layer(lock: Lock, name: str, cache: Path, progress: Progress) -> ProgramLaye
         meta["size"],
         place / "index.json",
         place / "layer.tar",
+        (entry, *lock.tools(entry)),
     )
+
+
+def _places(entry: Input) -> list[str]:
+    """What an entry of the lock stands for in the cache."""
+    return [_key(entry), *(f"files/{pin.sha256}" for pin in entry.pins)]
+
+
+def _whole(place: Path) -> bool:
+    try:
+        size = json.loads((place / "meta.json").read_bytes())["size"]
+        return (place / "layer.tar").stat().st_size == size and (place / "index.json").is_file()
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
 
 
 def update(

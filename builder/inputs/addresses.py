@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import http.client
-import ssl
 import time
-import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from builder.inputs.cache import Progress
@@ -14,13 +13,9 @@ from builder.inputs.clients import TICK, RefusalError
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0
-_BROKEN = (
-    urllib.error.URLError,
-    http.client.HTTPException,
-    ssl.SSLError,
-    ConnectionError,
-    TimeoutError,
-)
+# OSErrors are of the network here: what is written, is written outside of `_reading`. ValueError is
+# an address that is none.
+_BROKEN = (OSError, http.client.HTTPException, ValueError)
 
 
 def fetch(url: str, folder: Path, label: str, progress: Progress) -> Path:
@@ -28,20 +23,28 @@ def fetch(url: str, folder: Path, label: str, progress: Progress) -> Path:
 
     Raises RefusalError: no answer in 60 s, an error of the server, fewer bytes than were announced.
     """
-    target = folder / "download"
+    target, size, told = folder / "download", 0, time.monotonic()
     progress(f"{label}: downloading {url}")
+    with target.open("wb") as out:
+        for chunk in _reading(url):
+            out.write(chunk)
+            size += len(chunk)
+            if time.monotonic() - told >= TICK:
+                told = time.monotonic()
+                progress(f"{label}: downloading {url}, {size >> 20} MiB")
+    return target
+
+
+def _reading(url: str) -> Iterator[bytes]:
+    """The bytes behind `url`, chunk by chunk; RefusalError where they do not all come."""
     try:
-        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer, target.open("wb") as out:
-            size, told = 0, time.monotonic()
+        with urllib.request.urlopen(url, timeout=_TIMEOUT) as answer:
+            size = 0
             while chunk := answer.read(_CHUNK):
-                out.write(chunk)
                 size += len(chunk)
-                if time.monotonic() - told >= TICK:
-                    told = time.monotonic()
-                    progress(f"{label}: downloading {url}, {size >> 20} MiB")
+                yield chunk
             announced = answer.headers.get("Content-Length")
     except _BROKEN as error:
         raise RefusalError(str(error)) from error
     if announced is not None and int(announced) != size:
         raise RefusalError(f"broke off after {size} of {announced} bytes")
-    return target

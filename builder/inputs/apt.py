@@ -48,6 +48,7 @@ class Apt:
     entry: Debian
     cache: Cache
     updated: str | None = field(default=None, init=False)
+    """What to add to a refusal, once our own lists were brought up to date."""
 
     def own(self, pin: Pin, folder: Path) -> Path:
         """Download `pin` into `folder` with the machine's own lists, or raise RefusalError."""
@@ -64,7 +65,10 @@ class Apt:
                 raise RefusalError(f"{refused}{self.updated}") from refused
 
     def newest(self, pin: Pin, folder: Path) -> Pin:
-        """The newest version of `pin`'s package in the locked suite, or raise RefusalError."""
+        """The newest version of `pin`'s package in the locked suite, or raise RefusalError.
+
+        `pin` itself where that is no newer, as on mirrors that lack the security updates.
+        """
         with self.cache.locked(f"apt-{self._place().name}", self.entry.name):
             environment = self._updated(folder)
             name = f"{pin.package}:{self.entry.arch}"
@@ -72,7 +76,10 @@ class Apt:
         offer = _OFFER.search(answer.out)
         if answer.code or offer is None:
             raise RefusalError(f"{answer.gist()}{self.updated}")
-        return Pin(pin.package, unquote(offer["file"].split("_")[1]), offer["sha256"])
+        version = unquote(offer["file"].split("_")[1])
+        compare = ["dpkg", "--compare-versions", version, "gt", pin.version]
+        newer = run(compare, cwd=folder).code == 0
+        return Pin(pin.package, version, offer["sha256"]) if newer else pin
 
     def _place(self) -> Path:
         return self.cache.root / "apt" / f"{self.entry.suite}-{self.entry.arch}"
@@ -101,7 +108,8 @@ class Apt:
         environment = dict(os.environ) | {"APT_CONFIG": str(place / "apt.conf")}
         if self.updated is not None:
             return environment
-        repositories = list(derived(machine_sources(folder), self.entry.suite))
+        own, suite = machine_sources(folder), self.entry.suite
+        repositories = list(derived(own, suite))
         if not repositories:
             raise RefusalError("this machine's APT sources name no Debian mirror")
         for below in ("lists/partial", "cache/archives/partial"):
@@ -114,6 +122,8 @@ class Apt:
         said = answer.err.strip().splitlines()
         # A mirror may lack one of the suites: what it has can still hold the package.
         self.updated = f" (update: {said[0].strip()})" if said else ""
+        if not secured(_exchanged(own, suite), suite):
+            self.updated += f"; this machine's APT sources lack {suite}-security: add it to them"
         return environment
 
     def _configuration(self, place: Path, folder: Path) -> str:
@@ -179,14 +189,32 @@ def parse_list(text: str) -> Iterator[Repository]:
 def derived(sources: Iterable[Repository], suite: str) -> Iterator[Repository]:
     """The Debian mirrors among `sources`, with `suite` in place of their own suite.
 
-    A mirror that gives the machine its security updates gives those of `suite` too.
+    A mirror that gives the machine its security updates gives those of `suite` too. Where the
+    machine has none, they are asked for where mirrors mostly have them: beside …/debian, at
+    …/debian-security.
     """
+    found = list(_exchanged(sources, suite))
+    yield from found
+    if not secured(found, suite):
+        for each in found:
+            uris = [uri.rstrip("/") for uri in each.uris if uri.rstrip("/").endswith("/debian")]
+            if uris:
+                beside = tuple(f"{uri}-security" for uri in uris)
+                yield Repository(beside, (f"{suite}-security",), ("main",), each.signed_by)
+
+
+def _exchanged(sources: Iterable[Repository], suite: str) -> Iterator[Repository]:
     for source in sources:
         suites = dict.fromkeys(
             f"{suite}{tail}" for own in source.suites if (tail := _tail(own, suite)) is not None
         )
         if suites and "main" in source.components:
             yield Repository(source.uris, tuple(suites), ("main",), source.signed_by)
+
+
+def secured(repositories: Iterable[Repository], suite: str) -> bool:
+    """Whether one of these gives the suite's security updates."""
+    return any(f"{suite}-security" in each.suites for each in repositories)
 
 
 def _tail(own: str, suite: str) -> str | None:

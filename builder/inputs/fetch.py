@@ -5,7 +5,6 @@ This and the modules below it are imported only when something is missing from t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,9 +12,8 @@ from builder.inputs import addresses, golang, pypi, recipe
 from builder.inputs.apt import Apt
 from builder.inputs.cache import Cache
 from builder.inputs.clients import RefusalError, sha256
-from builder.inputs.lock import Debian, Go, Input, Lock, Pin, Pypi, Url, version
+from builder.inputs.lock import Debian, Go, Input, Lock, Pin, Pypi, Url
 from builder.problems import UserError
-from builder.tree import Tree, pack
 
 Attempt = tuple[str, Callable[[Path], Path]]
 """A source's name for the reader, and what downloads from it into a folder."""
@@ -28,20 +26,7 @@ def make_layer(lock: Lock, entry: Input, cache: Cache, folder: Path) -> Path:
     """
     fetched = files(lock, entry, cache)
     cache.progress(f"{entry.name}: packing its layer")
-    (folder / "scratch").mkdir()
-    return write_layer(entry, recipe.tree(entry, fetched, folder / "scratch"), folder / "layer")
-
-
-def write_layer(entry: Input, tree: Tree, folder: Path) -> Path:
-    """Write layer.tar, index.json and meta.json into `folder`, which is made."""
-    folder.mkdir()
-    with (folder / "layer.tar").open("wb") as out:
-        packed = pack(tree, out)
-    size = {"digest": packed.digest, "size": packed.size}
-    _dump(folder / "index.json", size | {"index": [each.as_json() for each in packed.index]})
-    named = {"name": entry.name, "version": version(entry), "input": entry.as_json()}
-    _dump(folder / "meta.json", size | named)
-    return folder
+    return recipe.write_layer(entry, fetched, folder)
 
 
 def files(lock: Lock, entry: Input, cache: Cache) -> list[Path]:
@@ -66,7 +51,10 @@ def _obtain(lock: Lock, entry: Input, pin: Pin, attempts: Sequence[Attempt], cac
                 answers.append(f"{label}: {refused}".replace("\n", "\n  "))
         raise UserError(_unobtainable(lock, entry, pin, answers), _hint(entry))
 
-    return cache.once(f"files/{pin.sha256}", entry.name, make)
+    def whole(held: Path) -> bool:
+        return held.is_file() and sha256(held) == pin.sha256
+
+    return cache.once(f"files/{pin.sha256}", entry.name, make, whole)
 
 
 def _unobtainable(lock: Lock, entry: Input, pin: Pin, answers: Sequence[str]) -> str:
@@ -109,8 +97,3 @@ def _client(lock: Lock, entry: Input, cache: Cache) -> Callable[[Pin], list[Atte
 def _built(lock: Lock, entry: Go, cache: Cache, folder: Path) -> Path:
     wheel = files(lock, lock.entry(entry.toolchain), cache)[0]
     return golang.fetch(entry, wheel, folder, cache.progress)
-
-
-def _dump(path: Path, data: dict[str, object]) -> None:
-    text = json.dumps(data, indent=1, sort_keys=True, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")

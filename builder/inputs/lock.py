@@ -30,6 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from builder import tree
 from builder.problems import UserError, known
 
 FORMAT = 1
@@ -40,6 +41,8 @@ _SUM = re.compile(r"h1:[A-Za-z0-9+/]{43}=")
 _NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
 # What is handed to a client as a word: nothing that could be an option or break a line.
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~:/@-]*")
+# What a release's manifest can hold.
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+~:-]{0,119}")
 _ADDRESS = re.compile(r"(https?|file)://\S+")
 
 
@@ -177,6 +180,10 @@ class Lock:
                 return entry
         raise UserError(f"{self.path}: no input '{name}'; {known(name, self.names)}")
 
+    def tools(self, entry: Input) -> tuple[Input, ...]:
+        """The build tools that make `entry`."""
+        return (self.entry(entry.toolchain),) if isinstance(entry, Go) else ()
+
     def replaced(self, entry: Input) -> Lock:
         """The same lock with `entry` in place of the one of its name."""
         others = (entry if old.name == entry.name else old for old in self.entries)
@@ -308,7 +315,7 @@ def _entry(name: str, node: _Node) -> Input:
 def _pin(node: _Node, key: str = "package", shape: re.Pattern[str] = _WORD) -> Pin:
     return Pin(
         node.word(key, shape, "a package's name" if key == "package" else "an address"),
-        node.word("version", _WORD, "a version"),
+        node.word("version", _VERSION, "a version"),
         node.word("sha256", _SHA256, "64 lower-case hex digits"),
         node.words("sources", _ADDRESS, "an address") if "sources" in node.data else (),
     )
@@ -333,10 +340,12 @@ def _files(node: _Node, empty: bool = False) -> tuple[tuple[str, str], ...]:
             f"{place}: an object of {'one file' if empty else 'one or more'} is expected"
         )
     for path, pattern in files.items():
-        if not path or {"", ".", ".."} & set(path.split("/")):
+        if not re.fullmatch(tree.RELATIVE, path) or not path.isprintable():
             raise _LockError(f"{place}: {path!r} is no relative path")
         if not isinstance(pattern, str) or bool(pattern) is empty:
             raise _LockError(f"{place}.{path}: {'an empty' if empty else 'a'} pattern is expected")
+    if below := tree.below(files):
+        raise _LockError(f"{place}: {below!r} lies below another file")
     return tuple(sorted(files.items()))
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from builder import disk
 from builder.inputs import fetch, golang, pypi
 from builder.inputs.apt import Apt
 from builder.inputs.cache import Cache
@@ -28,8 +29,9 @@ def update(lock_path: Path, name: str | None, cache: Cache) -> list[str]:
             "write the new url, version and sha256 into the lock",
         )
     for entry in _chosen(old, name):
+        held = f"move-{entry.name}"
         try:
-            with cache.locked(f"move-{entry.name}", entry.name), cache.scratch(entry.name) as room:
+            with cache.telling(), cache.locked(held, entry.name), cache.scratch(held) as room:
                 new = new.replaced(_newest(old, new, entry, name, cache, room))
         except RefusalError as refused:
             message = f"{lock_path}: input '{entry.name}': no newest version to be had: {refused}"
@@ -59,9 +61,7 @@ def _newest(
         return entry if pin.version == entry.pin.version else replace(entry, pin=pin)
     if isinstance(entry, Debian):
         apt = Apt(entry, cache)
-        offers = [(pin, apt.newest(pin, room)) for pin in entry.pins]
-        pins = tuple(pin if pin.version == offer.version else offer for pin, offer in offers)
-        return replace(entry, pins=pins)
+        return replace(entry, pins=tuple(apt.newest(pin, room) for pin in entry.pins))
     if isinstance(entry, Go):
         moved_tool = old.entry(entry.toolchain) != new.entry(entry.toolchain)
         if moved_tool or name != entry.toolchain:
@@ -101,8 +101,9 @@ def _changes(old: Input, new: Input) -> Iterator[str]:
 
 def _write(path: Path, text: str) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(text, encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    with disk.telling(path.parent):
+        try:
+            beside.write_text(text, encoding="utf-8")
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)

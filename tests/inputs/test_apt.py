@@ -77,3 +77,20 @@ def test_what_is_written_is_read_again(text: str) -> None:
     once = list(parse_sources(text))
     assert once
     assert list(parse_sources(sources_text(once))) == once
+
+
+PLAIN = """\
+deb http://mirror.test/debian/ bookworm main
+deb http://other.test/archive bookworm main
+"""
+
+
+def test_without_security_updates_they_are_asked_for_beside_the_mirror() -> None:
+    found = list(derived(parse_list(PLAIN), "bookworm"))
+    assert [(each.uris, each.suites) for each in found] == [
+        (("http://mirror.test/debian/",), ("bookworm",)),
+        (("http://other.test/archive",), ("bookworm",)),
+        (("http://mirror.test/debian-security",), ("bookworm-security",)),
+    ]
+    own = "deb http://s.test/security bookworm-security main\n"
+    assert len(list(derived(parse_list(PLAIN + own), "bookworm"))) == 3

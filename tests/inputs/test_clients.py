@@ -109,6 +109,7 @@ def test_one_vanished_package_names_itself_and_every_answer(
     assert told[0] == f"{locked.path}: input 'tool': lib 1 is not to be had"
     assert told[1] == "  APT, this machine's lists: Unable to locate package lib:amd64"
     assert told[2].startswith("  APT, bookworm of this machine's mirrors: Unable to locate package")
+    assert told[2].endswith("; this machine's APT sources lack bookworm-security: add it to them")
     assert "./invoke inputs.update --name tool" in error.value.hint
     # The package that did come stays, by its hash; no layer does.
     assert left(tmp_path / "cache") == [f"files/{pin['sha256']}"]

@@ -10,7 +10,7 @@ import pytest
 
 from builder.inputs import load_lock
 from builder.problems import UserError
-from tests.inputs.helpers import REFERENCE
+from tests.inputs.helpers import REFERENCE, REPOSITORY
 
 WHEEL = {"kind": "pypi", "arch": "amd64", "package": "a", "version": "1", "sha256": "0" * 64}
 FILES = {"files": {"a": "*/a"}}
@@ -51,10 +51,20 @@ BAD = [
     ),
     ({"a": WHEEL | {"package": "-x"}}, "inputs.a.package: a package's name is expected, not '-x'"),
     ({"a": WHEEL | {"version": "1 2"}}, "inputs.a.version: a version is expected, not '1 2'"),
+    ({"a": WHEEL | {"version": "1/2"}}, "inputs.a.version: a version is expected, not '1/2'"),
     ({"a": WHEEL | {"verzion": "1"}}, "inputs.a.verzion is not known; did you mean 'version'?"),
     ({"a": WHEEL | {"files": {}}}, "inputs.a.files: an object of one or more is expected"),
     ({"a": WHEEL | {"files": {"../a": "a"}}}, "inputs.a.files: '../a' is no relative path"),
     ({"a": WHEEL | {"files": {"/a": "a"}}}, "inputs.a.files: '/a' is no relative path"),
+    (
+        {"a": WHEEL | {"files": {"a\nb": "a"}}},
+        "inputs.a.files: 'a\\nb' is no relative path",
+    ),
+    ({"a": WHEEL | {"files": {"a\\b": "a"}}}, "inputs.a.files: 'a\\\\b' is no relative path"),
+    (
+        {"a": WHEEL | {"files": {"a": "a", "a/b": "b"}}},
+        "inputs.a.files: 'a/b' lies below another file",
+    ),
     ({"a": WHEEL | {"files": {"a": ""}}}, "inputs.a.files.a: a pattern is expected"),
     ({"a": WHEEL | {"sources": []}}, "inputs.a.sources: a list of one or more is expected"),
     (
@@ -145,3 +155,15 @@ def test_every_kind_is_written_as_it_was_read(tmp_path: Path) -> None:
 def test_an_unknown_input_names_its_neighbour() -> None:
     with pytest.raises(UserError, match="no input 'trafik'; did you mean 'traefik'"):
         load_lock(REFERENCE).entry("trafik")
+
+
+def test_the_examples_of_the_page_are_inputs(tmp_path: Path) -> None:
+    page = (REPOSITORY / "docs" / "inputs.md").read_text(encoding="utf-8")
+    examples = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert len(examples) == 3
+    for example in examples:
+        whole = f'{{"version": 1, "inputs": {{{example}}}}}'
+        (tmp_path / "inputs.lock").write_text(whole)
+        (entry,) = load_lock(tmp_path / "inputs.lock").entries
+        reference = load_lock(REFERENCE).entry(entry.name)
+        assert entry.arch == reference.arch

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import zipfile
 from pathlib import Path
@@ -63,6 +64,36 @@ def test_a_packages_pin_moves_to_the_newest_of_its_suite(tmp_path: Path) -> None
     assert line.startswith("lego: lego 4.0-1 → 4.9.1-1 (sha256 000000000000… → ")
     got, _ = get(load_lock(path), "lego", tmp_path / "cache")
     assert names(got.tar_path) == ["programs/lego/usr/bin/lego"]
+
+
+@pytest.mark.needs("apt-get", "index")
+def test_a_packages_pin_never_moves_back(tmp_path: Path) -> None:
+    data = json.loads(REFERENCE.read_text())["inputs"]["lego"]
+    data["packages"][0] |= {"version": "99:1", "sha256": "0" * 64}
+    path = lock(tmp_path, lego=data).path
+    assert update(path, "lego", silent, tmp_path / "cache") == []
+    assert load_lock(path).entry("lego").pins[0].version == "99:1"
+
+
+def test_a_lock_or_a_cache_that_cannot_be_written_is_told(
+    index: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = wheel(index, "1.0")
+    wheel(index, "1.1")
+    path = lock(tmp_path, tool=pinned(old, "1.0")).path
+    before = path.read_bytes()
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=f"the cache {tmp_path}/file can't be used"):
+        update(path, "tool", silent, tmp_path / "file")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(UserError, match=f"no space left in {tmp_path}"):
+        update(path, "tool", silent, tmp_path / "cache")
+    assert path.read_bytes() == before
+    assert [name for name in path.parent.iterdir() if name.name.startswith(".inputs")] == []
 
 
 # ---- Go, with the pinned toolchain and a module proxy in a folder
