@@ -8,8 +8,13 @@ from collections.abc import Generator
 from typing import TypeVar
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import needs
+
+# Nothing is judged by the clock: a busy machine makes slow drawing, and no fault.
+settings.register_profile("phoenix", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("phoenix")
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 

@@ -45,8 +45,8 @@ def which(name: str) -> str | None:
 
 def _succeeds(*command: str) -> bool:
     try:
-        return subprocess.run(command, capture_output=True, timeout=300).returncode == 0
-    except OSError:
+        return subprocess.run(command, capture_output=True, timeout=60).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
         return False
 
 

@@ -7,6 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from builder.problems import UserError
 from tests import needs
@@ -27,8 +28,21 @@ def test(deep: bool, expression: str, more: str) -> int:
     command += ["--dist", "worksteal"]
     command += ["--deep"] if deep else []
     command += ["-k", expression] if expression else []
-    done = subprocess.run([*command, *shlex.split(more)], cwd=needs.ROOT)
-    return min(done.returncode, 1) if done.returncode >= 0 else 1
+    return min(abs(_ended([*command, *shlex.split(more)])), 1)
+
+
+def _ended(command: Sequence[str]) -> int:
+    """Run a command to its end; its exit code. ^C is its too, and it is let clean up first."""
+    interrupted = False
+    with subprocess.Popen(command, cwd=needs.ROOT) as child:
+        while child.returncode is None:
+            try:
+                child.wait()
+            except KeyboardInterrupt:
+                interrupted = True
+    if interrupted:
+        raise KeyboardInterrupt
+    return child.returncode
 
 
 def lint() -> int:

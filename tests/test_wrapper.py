@@ -6,6 +6,7 @@ index are the real ones.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import re
@@ -13,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,10 @@ def plant(folder: Path) -> Path:
     return folder
 
 
-def start(*command: str | Path, **environment: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
+@contextlib.contextmanager
+def started(*command: str | Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """A command, as a group of its own that ends with the block."""
+    with subprocess.Popen(
         command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -63,14 +66,24 @@ def start(*command: str | Path, **environment: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, **environment},
         start_new_session=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
 
 
 def run(*command: str | Path, **environment: str) -> tuple[int, str, str]:
-    """Exit code, standard output, standard error."""
-    process = start(*command, **environment)
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
+    """A command from start to end, as `ended` tells it."""
+    with started(*command, **environment) as process:
+        return ended(process)
 
 
 OFFLINE = ("unshare", "-rn")
@@ -223,6 +236,7 @@ def test_what_testing_needs_comes_with_the_first_test(moved: Path, quick: dict[s
 
 
 def wait_for(path: Path) -> None:
+    """Return once `path` exists."""
     end = time.monotonic() + 60
     while not path.exists():
         assert time.monotonic() < end, f"{path} does not appear"
@@ -236,27 +250,24 @@ def wait_for(path: Path) -> None:
 )
 def test_killed_then_two_at_once(tmp_path: Path, quick: dict[str, str], stage: str) -> None:
     tree = plant(tmp_path / "tree")
-    first = start(tree / "invoke", "nop", **quick)
-    wait_for(tree / stage)
-    os.killpg(first.pid, signal.SIGKILL)
-    first.communicate()
+    with started(tree / "invoke", "nop", **quick):  # killed at the end of the block
+        wait_for(tree / stage)
     assert not (tree / ".venv").exists()
 
-    both = [start(tree / "invoke", "nop", **quick) for _ in range(2)]
-    ends = [process.communicate(timeout=120) for process in both]
-    assert [process.returncode for process in both] == [0, 0], ends
-    assert [out for out, _ in ends] == ["done\n", "done\n"]
-    assert "".join(err for _, err in ends).count(MAKING) == 1
+    again = (tree / "invoke", "nop")
+    with started(*again, **quick) as one, started(*again, **quick) as other:
+        ends = [ended(one), ended(other)]
+    assert [end[:2] for end in ends] == [(0, "done\n")] * 2, ends
+    assert "".join(err for _, _, err in ends).count(MAKING) == 1
     assert not list(tree.glob(".venv.*"))
 
 
 def test_interrupted(tmp_path: Path, quick: dict[str, str]) -> None:
     tree = plant(tmp_path / "tree")
-    first = start(tree / "invoke", "nop", **quick)
-    wait_for(tree / ".venv.new/requirements.lock")
-    os.killpg(first.pid, signal.SIGINT)
-    first.communicate()
-    assert first.returncode == 130
+    with started(tree / "invoke", "nop", **quick) as first:
+        wait_for(tree / ".venv.new/requirements.lock")
+        os.killpg(first.pid, signal.SIGINT)
+        assert ended(first)[0] == 130
     assert not list(tree.glob(".venv*"))
 
 
@@ -275,6 +286,7 @@ def only(folder: Path, **scripts: str) -> Mapping[str, str]:
 
 
 def refusal(tree: Path, path: Mapping[str, str]) -> str:
+    """What a first run says that does not come about and leaves nothing behind."""
     code, out, err = run(tree / "invoke", "nop", **path)
     assert (code, out) == (1, "")
     assert not list(tree.glob(".venv*"))
@@ -282,6 +294,7 @@ def refusal(tree: Path, path: Mapping[str, str]) -> str:
 
 
 def real_python() -> str:
+    """The path of the interpreter that the wrapper would find."""
     found = shutil.which("python3")
     assert found
     return subprocess.run(

@@ -36,9 +36,11 @@ class Figure:
 
     @property
     def missed(self) -> bool:
+        """Is the promise broken? Without a target there is none."""
         return self.target is not None and self.value > self.target
 
     def as_json(self) -> Mapping[str, object]:
+        """The figure with all that it comes from."""
         return {
             "case": self.case,
             "what": self.what,
@@ -64,21 +66,26 @@ class Cases:
 
     @cached_property
     def reference(self) -> Project:
+        """The reference network, built."""
         return _warm(project.reference(self.folder / "reference"))
 
     @cached_property
     def fleet(self) -> Project:
+        """`FLEET` hosts, built."""
         return _warm(project.fleet(self.folder / f"fleet-{FLEET}", FLEET))
 
     @cached_property
     def fleet_nix(self) -> Nix:
+        """Nix with the artifacts of the fleet."""
         return Nix(self.folder / "fleet-nix", self.fleet.root / "dist")
 
     def noop(self) -> Iterator[Figure]:
         """A build of 100 hosts where nothing has changed, and a task that does nothing."""
         fleet, empty = self.fleet, project.empty(self.folder / "empty")
         fleet.build()
+        before = _written(fleet.root / "dist")
         ours, idle = alternately(4 * self.rounds, fleet.build, lambda: project.idle(empty))
+        assert _written(fleet.root / "dist") == before, "it was not without effect"
         what = f"no-op build of {FLEET} hosts ÷ an empty invoke task"
         yield _ratio("noop", what, ours, "empty task", idle, 1.10)
 
@@ -99,11 +106,14 @@ class Cases:
     def fleet_cold(self) -> Iterator[Figure]:
         """100 hosts into an empty dist/: once for Nix, which takes long."""
         fleet, what = self.fleet, f"cold build of {FLEET} hosts"
-        (ours,) = alternately(self.rounds, fleet.cold)
-        yield Figure("fleet", f"{what}: memory", ours.mebibytes, "MiB", 64, {"ours": ours})
+        (ours,) = alternately((self.rounds + 1) // 2, fleet.cold)
         if self.nix:
             nix = self.fleet_nix
             whole, linked = alternately(1, lambda: nix.cold("whole"), lambda: nix.cold("linked"))
+        # Before and after Nix, so that neither side has the quieter half of the time.
+        ours = Series(ours.runs + alternately(self.rounds // 2, fleet.cold)[0].runs)
+        yield Figure("fleet", f"{what}: memory", ours.mebibytes, "MiB", 64, {"ours": ours})
+        if self.nix:
             yield _ratio("fleet", f"{what} ÷ Nix, linked", ours, "Nix, linked", linked, 0.15)
             yield _ratio("fleet", f"{what} ÷ Nix, whole", ours, "Nix, whole", whole, None)
 
@@ -159,12 +169,12 @@ class Cases:
         """A line that changes the configuration beside the largest program."""
         reference = self.reference
         reference.build()
-        before = _inodes(reference.root / "dist")
+        before = _written(reference.root / "dist")
         largest = max(before.values()) / 1e6
         reference.change("site.yaml", r"health: \{path: /health\}", "health: {path: /healthy}")
         reference.build()
-        after = _inodes(reference.root / "dist")
-        new = sum(size for inode, size in after.items() if inode not in before)
+        after = _written(reference.root / "dist")
+        new = sum(size for file, size in after.items() if file not in before)
         what = f"written into dist/ for one line beside a program of {largest:.0f} MB"
         yield Figure("program", what, new / 1024, "KiB")
 
@@ -204,11 +214,13 @@ def _alone(case: str, what: str, rounds: int, measured: Project) -> Figure:
 
 
 def _warm(measured: Project) -> Project:
-    """Built once: modules are compiled and inputs are cached, as they are for anyone's second."""
+    """Built once, so that inputs are cached, as they are for anyone's second build."""
     measured.build()
     return measured
 
 
-def _inodes(folder: Path) -> dict[int, int]:
-    found = (path.lstat() for path in folder.rglob("*") if path.is_file())
-    return {each.st_ino: each.st_size for each in found}
+def _written(folder: Path) -> dict[tuple[Path, int, int], int]:
+    """The size of each file, by what tells whether it was written anew: an inode's number alone
+    does not, since it is given out again."""
+    found = ((path, path.lstat()) for path in folder.rglob("*") if path.is_file())
+    return {(path, at.st_ino, at.st_mtime_ns): at.st_size for path, at in found}

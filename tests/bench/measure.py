@@ -47,6 +47,7 @@ class Series:
         return f"{_told(self.seconds)} ({spread}, {len(every)}×)"
 
     def as_json(self) -> Mapping[str, object]:
+        """Median, each run's seconds, the largest memory."""
         return {
             "median": self.seconds,
             "seconds": [run.seconds for run in self.runs],
@@ -59,13 +60,21 @@ def _told(seconds: float) -> str:
 
 
 def run(command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str]) -> Run:
-    """Run a command to its end; RuntimeError with its last words where it fails."""
+    """Run a command to its end; RuntimeError with its last words where it fails.
+
+    Where this process is stopped meanwhile, the command ends too.
+    """
     with tempfile.TemporaryFile() as words:
         began = time.perf_counter()
         child = subprocess.Popen(
             command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=words
         )
-        _, status, used = os.wait4(child.pid, 0)
+        try:
+            _, status, used = os.wait4(child.pid, 0)
+        except BaseException:
+            child.kill()
+            child.wait()
+            raise
         seconds = time.perf_counter() - began
         child.returncode = os.waitstatus_to_exitcode(status)
         if child.returncode != 0:

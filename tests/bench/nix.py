@@ -29,6 +29,7 @@ build-users-group =
 max-jobs = auto
 sandbox = false
 substitute = false
+keep-build-log = false
 """
 
 
@@ -59,7 +60,7 @@ class Nix:
 
     def cold(self, formulation: Formulation) -> Run:
         """A build in a fresh store."""
-        _remove(self.root / "now")
+        remove(self.root / "now")
         shutil.copytree(
             self.root / "fresh", self.root / "now", copy_function=_copied, symlinks=True
         )
@@ -75,8 +76,8 @@ class Nix:
         return run(command, self.tree, self._environment())
 
     def remove(self) -> None:
-        """Remove all of it; Nix takes away the right to write."""
-        _remove(self.root)
+        """Remove all of it."""
+        remove(self.root)
 
     def _environment(self) -> Mapping[str, str]:
         now = self.root / "now"
@@ -139,7 +140,8 @@ def _copied(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def _remove(folder: Path) -> None:
+def remove(folder: Path) -> None:
+    """Remove a folder that holds stores, also where Nix took away the right to write."""
     for place in _folders(folder) if os.geteuid() else ():
         place.chmod(0o700)
     shutil.rmtree(folder, ignore_errors=True)

@@ -5,6 +5,7 @@ A project is a copy of what a build reads, in a folder of its own: the real dist
 
 from __future__ import annotations
 
+import compileall
 import os
 import re
 import shutil
@@ -106,6 +107,8 @@ def _copy(root: Path) -> None:
         shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.rmtree(root / "configs" / "hosts")
     shutil.copy(ROOT / "tasks.py", root)
+    # As they are from anyone's second build on; else it would be part of each first one.
+    assert compileall.compile_dir(root / "builder", quiet=1)
 
 
 def empty(root: Path) -> Path:

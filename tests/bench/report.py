@@ -10,9 +10,10 @@ _PAGE = """\
 # Benchmarks
 
 Written by `./invoke bench` (`--rounds N`, `--only CASE`, `--json`). The figures are ratios of two
-sides that took turns in one run: median by median, with the spread of each side. What is measured
-is a whole command, through `invoke`, from start to exit, with all checks of the configuration;
-the pinned programs are in the cache, releases are unsigned, and no file is younger than two
+sides of one run, median by median, with the spread of each side: sides that took turns, but for
+{fleet} hosts cold, where Nix comes once between two halves of ours. What is measured is a whole
+command, through `invoke`, from start to exit, with all checks of the configuration; the pinned
+programs are in the cache, releases are unsigned, and no file but a changed one is younger than two
 seconds (younger ones are compared by content too).
 
 {machine}
@@ -41,9 +42,10 @@ The reference, in one process; importing comes first here and is not counted aga
   no artifacts: a changed line copies the host anew.
 
 Nix is handed the finished files that our build works out, checks nothing, and finds the programs in
-its store. It runs without sandbox, substitutes and evaluation of nixpkgs, with a job a core, and
-each cold round begins with a store that holds the programs only. {fleet} hosts are built cold by it
-once, since that takes long. The hosts are the reference with names and networks of their own.
+its store. It runs without sandbox, substitutes, build logs and evaluation of nixpkgs, with a job a
+core, and each cold round begins with a store that holds the programs only. {fleet} hosts are built
+cold by it once, since that takes long. The hosts are the reference with names and networks of their
+own. The promises are held against **linked**: it has what ours has, a node for each artifact.
 """
 
 

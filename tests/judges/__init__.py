@@ -8,7 +8,7 @@ was written can be compared with what is held.
     nginx      check: `nginx -t -T`             serve: running, for requests
     traefik    load: started, asked by its API  serve: running
     step_ca    load: started, its directories   serve: running; issue: lego by http-01
-    ifupdown2  check: ifup -s and ifquery       apply: for real, with veths for the ports
+    ifupdown2  check: ifup -s and ifquery
     lxc        load, load_all: by liblxc
     systemd    verify, security: by systemd-analyze
     nft        check: loaded into a kernel, twice, and read back

@@ -4,16 +4,19 @@ Runs as the first process of a pid namespace, one agent per test process. It sta
 (standard library only, started by path under `python -I -S`) since it forks, unshares and changes
 its root, which must not happen in a test process with threads and open files.
 
-agent   descriptor 3: for each space, (what it needs) and then one end of a socket pair.
+agent   on the descriptor that is its argument: for each space what it needs, then one end of a
+        socket pair.
 space   a child in mount, net, pid, uts and ipc namespaces of its own, with a throw-away overlay
         over the judges' root as its root. It answers requests (name, arguments) until the socket
         ends, which also is how it ends: as first process of its pid namespace it takes everything
         with it, and the kernel drops mounts and network with the last process. So nothing can be
-        left behind, not even by a test run that was killed.
+        left behind, not even by a test run that was killed. As first process it also inherits,
+        and takes in, whatever outlives its own parent.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -38,6 +41,13 @@ _PR_SET_PDEATHSIG = 1
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _FILES = 65536
+# A program that writes or forks without end meets these limits and not the machine's, which would
+# stand still for all: of a space's files, kept in memory; and of processes and threads of a
+# daemon's user, in all spaces together.
+_SPACE = "512m"
+_TASKS = 1024
+# How long the pipes of a killed program are read on; who left its session may hold them open.
+_REST = 1.0
 _CERTIFICATES_GROUP = 6100
 
 
@@ -72,7 +82,7 @@ def _enter(needs: dict[str, Any]) -> None:
     place = "/tmp"
     binds = [(os.open(source, os.O_PATH), target) for source, target in needs["binds"].items()]
     lower = os.open(needs["root"], os.O_PATH)
-    _mount("tmpfs", place, "tmpfs", data="mode=755")
+    _mount("tmpfs", place, "tmpfs", data=f"mode=755,size={_SPACE}")
     for name in ("upper", "work", "root"):
         os.mkdir(f"{place}/{name}")
     root = f"{place}/root"
@@ -112,15 +122,19 @@ class Space:
     def run(
         self, argv: list[str], given: bytes, environment: dict[str, str], user: int, timeout: float
     ) -> tuple[int, bytes, bytes]:
-        """Run to the end; (exit code, stdout, stderr). The code is None after a timeout."""
+        """Run to the end; (exit code, stdout, stderr). The code is -1 after a timeout."""
         child = self._popen(argv, environment, user, subprocess.PIPE, subprocess.PIPE)
         try:
             out, err = child.communicate(given, timeout)
             return child.returncode, out, err
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
-            out, err = child.communicate()
-            return -1, out, err + f"\nnot done after {timeout} s".encode()
+        try:
+            out, err = child.communicate(timeout=_REST)
+        except subprocess.TimeoutExpired as so_far:
+            out, err = so_far.stdout or b"", so_far.stderr or b""
+        load = os.getloadavg()[0]
+        return -1, out, err + f"\nnot done after {timeout} s, at a load of {load:.0f}".encode()
 
     def start(self, argv: list[str], environment: dict[str, str], user: int, log: str) -> int:
         """Start a daemon whose output goes to the file `log`; its process id."""
@@ -204,6 +218,7 @@ class Space:
                 name, arguments = self.host.recv()
             except (EOFError, ConnectionResetError):
                 return
+            self._take_in()
             try:
                 method: Callable[..., object] = getattr(self, name)
                 result = method(*arguments)
@@ -211,6 +226,13 @@ class Space:
                     self.host.send((True, result))
             except Exception:
                 self.host.send((False, traceback.format_exc()))
+
+    def _take_in(self) -> None:
+        """Reap what has ended; the exit code of what was started is kept for `wait`."""
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitpid(-1, os.WNOHANG)) != (0, 0):
+                if ended[0] in self.started:
+                    self.started[ended[0]].returncode = os.waitstatus_to_exitcode(ended[1])
 
 
 def _open_ports() -> set[int]:
@@ -247,9 +269,10 @@ def _space(host: Connection, needs: dict[str, Any]) -> None:
 def main() -> None:
     """Fork a space for each request, until the test process is gone."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    limit = min(_FILES, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
-    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    for kind, wanted in ((resource.RLIMIT_NOFILE, _FILES), (resource.RLIMIT_NPROC, _TASKS)):
+        _, most = resource.getrlimit(kind)
+        limit = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(kind, (limit, limit))
     os.umask(0o022)
     control = Connection(int(sys.argv[1]))
     while True:
@@ -258,9 +281,14 @@ def main() -> None:
             host = Connection(reduction.recv_handle(control))
         except (EOFError, ConnectionResetError):
             return
-        if os.fork() == 0:
-            control.close()
-            _space(host, needs)
+        try:
+            child = os.fork()
+        except OSError:  # no room for another process: this space's fault, not the next one's
+            host.send((False, traceback.format_exc()))
+        else:
+            if child == 0:
+                control.close()
+                _space(host, needs)
         host.close()
 
 

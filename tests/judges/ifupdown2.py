@@ -1,4 +1,4 @@
-"""ifupdown2 (Debian's 3.0) as the judge of an interfaces file: checked, read back, and applied.
+"""ifupdown2 (Debian's 3.0) as the judge of an interfaces file: checked, and read back.
 
 `ifup -s` alone lets unknown words pass, so the judges' root has its syntax check of attributes
 switched on, anything said counts as refused, and what was written is compared with `ifquery`.
@@ -6,10 +6,8 @@ switched on, anything said counts as refused, and what was written is compared w
 
 from __future__ import annotations
 
-import functools
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,25 +39,6 @@ class Interface:
     attributes: Stanza
 
 
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """What the kernel has after `ifup -a`: `ip -j` of links, addresses and routes."""
-
-    links: list[dict[str, Any]]
-    addresses: list[dict[str, Any]]
-    routes: list[dict[str, Any]]
-
-    def of(self, name: str) -> set[str]:
-        """The addresses with prefix of an interface, those of its own making left out."""
-        return {
-            f"{each['local']}/{each['prefixlen']}"
-            for link in self.addresses
-            if link["ifname"] == name
-            for each in link["addr_info"]
-            if each["scope"] == "global"
-        }
-
-
 def check(interfaces: str) -> tuple[Interface, ...]:
     """What ifupdown2 reads in the file. Raises Refused, also for a mere warning."""
     with Space() as space:
@@ -71,42 +50,6 @@ def check(interfaces: str) -> tuple[Interface, ...]:
     found = tuple(_interface(each) for each in json.loads(queried))
     _compare(interfaces, found)
     return found
-
-
-def apply(interfaces: str, ports: Iterable[str] = ()) -> Applied:
-    """Bring the file up in a network that has `ports` as its physical interfaces.
-
-    Raises Refused where ifupdown2 complains, and for what `lacking` says of this kernel.
-    """
-    with Space() as space:
-        made = [f"link add {port} type veth peer name far{n}" for n, port in enumerate(ports)]
-        made += [f"link set far{n} up" for n, _ in enumerate(made)]
-        space.must(["ip", "-batch", "-"], given="\n".join(made) + "\n")
-        space.write([Entry(_FILE, interfaces.encode())])
-        _quiet(space, ["ifup", "-a"])
-        links, addresses, four, six = (
-            json.loads(space.must(["ip", "-j", *what]) or "[]")
-            for what in (["-d", "link"], ["addr"], ["route"], ["-6", "route"])
-        )
-    return Applied(links, addresses, [*four, *six])
-
-
-@functools.cache
-def lacking() -> frozenset[str]:
-    """Of "vlan", "bond", "vlan-aware" (bridges) and "dummy", what this kernel can't make."""
-    tries = {
-        "dummy": "link add x type dummy",
-        "bond": "link add x type bond",
-        "vlan": "link add link v name x type vlan id 5",
-        "vlan-aware": "link add x type bridge vlan_filtering 1",
-    }
-    lacks = set[str]()
-    for name, command in tries.items():
-        with Space() as space:
-            space.must(["ip", "link", "add", "v", "type", "veth"])
-            if space.run(["ip", *command.split()]).code != 0:
-                lacks.add(name)
-    return frozenset(lacks)
 
 
 def _ran(space: Space, argv: list[str]) -> Result:
@@ -177,18 +120,3 @@ def _compare(interfaces: str, found: tuple[Interface, ...]) -> None:
     lost = autos - {each.name for each in found if each.auto}
     if lost:
         raise Refused("ifupdown2", f"marked auto, but not held so: {sorted(lost)}")
-
-
-def lacks_of(interfaces: str) -> frozenset[str]:
-    """What the file needs and this kernel lacks, so that `apply` has to be left out."""
-    needs = set[str]()
-    for name, _, _, attributes in _written(interfaces):
-        if attributes.get("bridge-vlan-aware") == ["yes"]:
-            needs.add("vlan-aware")
-        if "bond-slaves" in attributes:
-            needs.add("bond")
-        if "." in name or "vlan-raw-device" in attributes:
-            needs.add("vlan")
-        if attributes.get("link-type") == ["dummy"]:
-            needs.add("dummy")
-    return frozenset(needs) & lacking()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import itertools
 import os
 import shutil
 import socket as sockets
@@ -30,7 +31,8 @@ from tests.judges import rootfs
 from tests.judges.refusal import Broken, Refused
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-TIMEOUT = 30.0
+# How long anything may take that takes a moment: on a machine with a hundred times its load too.
+TIMEOUT = 60.0
 # Daemons may bind addresses that are not there, and low ports without a capability.
 SYSCTLS = {
     "net.ipv4.ip_nonlocal_bind": "1",
@@ -87,14 +89,19 @@ class _Agent:
             ],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[theirs.fileno()],
             env={"PATH": PATH, "LC_ALL": "C.UTF-8"},
+            # ^C is not for it: it ends when this process has cleaned up and gone.
+            start_new_session=True,
         )  # fmt: skip
         theirs.close()
+        self.one = threading.Lock()
 
     def connect(self, needs: Mapping[str, object]) -> Connection:
+        """The end of a new space that is ours; what it needs and its end are sent as one."""
         ours, theirs = Pipe()
         try:
-            self.control.send(needs)
-            reduction.send_handle(self.control, theirs.fileno(), self.process.pid)
+            with self.one:
+                self.control.send(needs)
+                reduction.send_handle(self.control, theirs.fileno(), self.process.pid)
         except OSError as error:
             raise Broken(f"the judges' agent has ended: {self.process.poll()}") from error
         finally:
@@ -102,6 +109,7 @@ class _Agent:
         return ours
 
     def close(self) -> None:
+        """End it and all its spaces, at the latest after `_GRACE`; not where it was forked to."""
         if os.getpid() != self.owner:
             return
         self.control.close()
@@ -136,11 +144,12 @@ class Space:
         seen = {str(source): target for target, source in (binds or {}).items()}
         # A space does one thing after the other; threads that share it wait for each other.
         self._one = threading.Lock()
+        self._logs = itertools.count()
         self._host = agent.connect(
             {"root": str(agent.root), "binds": seen, "sysctls": dict(sysctls)}
         )
         try:
-            self._answer(_GRACE)
+            self._answer("begin", _GRACE)
         except BaseException:
             self._host.close()
             raise
@@ -160,11 +169,12 @@ class Space:
         """End it with all that runs in it; the kernel cleans up behind."""
         self._host.close()
 
-    def _answer(self, timeout: float) -> Any:
+    def _answer(self, asked: str, timeout: float) -> Any:
         try:
             if not self._host.poll(timeout + _GRACE):
                 self._host.close()
-                raise Broken(f"the space gave no answer in {timeout + _GRACE} s")
+                load = f"a load of {os.getloadavg()[0]:.0f}"
+                raise Broken(f"no answer to {asked} in {timeout + _GRACE} s, at {load}")
             good, result = self._host.recv()
         except (EOFError, ConnectionResetError) as error:
             raise Broken("the space has ended") from error
@@ -181,7 +191,8 @@ class Space:
             self._host.send((name, arguments))
         except OSError as error:
             raise Broken(f"the space has ended: {error}") from error
-        return self._answer(timeout)
+        asked = f"run {arguments[0]}" if name == "run" else name
+        return self._answer(asked, timeout)
 
     def run(
         self,
@@ -215,7 +226,7 @@ class Space:
     ) -> Daemon:
         """Start a program that stays; it ends with the space at the latest."""
         name = Path(argv[0]).name
-        log = f"/tmp/{name}.log"
+        log = f"/tmp/{next(self._logs)}-{name}.log"
         pid = self._ask("start", list(argv), _environment(environment), user, log)
         return Daemon(name, cast(int, pid), log)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tests.judges import pki, programs
 from tests.judges.guest import GENERATION, Guest
-from tests.judges.namespace import TIMEOUT, Daemon, Space
+from tests.judges.namespace import Daemon, Space
 from tests.judges.nginx_conf import Directive, parse
 from tests.judges.refusal import Refused
 from tests.judges.rootfs import USERS
@@ -119,7 +119,6 @@ def _check(space: Space, conf: str) -> Loaded:
         [*_command(conf), "-t", "-T"],
         environment=programs.environment("nginx", _AT),
         user=USERS[USER],
-        timeout=TIMEOUT,
     )
     if result.code != 0 or _COMPLAINT.search(result.err):
         raise Refused("nginx", result.err)

@@ -6,6 +6,7 @@ A program's folder is cached by its layer's digest, so that what judges is what 
 from __future__ import annotations
 
 import functools
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -41,6 +42,8 @@ def _unpack(packed: ProgramLayer, final: Path) -> None:
     with rootfs.locked(final.parent / "lock"):
         if final.is_dir():
             return
+        for left in final.parent.glob("making-*"):  # by one who was killed
+            shutil.rmtree(left)
         with tempfile.TemporaryDirectory(prefix="making-", dir=final.parent) as making:
             made = Path(making) / "layer"
             made.mkdir(mode=0o755)

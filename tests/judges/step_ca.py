@@ -32,8 +32,6 @@ _PROGRAM = f"{CURRENT}/programs/step-ca/step-ca"
 _LEGO = f"{CURRENT}/programs/lego/usr/bin/lego"
 _PASSWORD = "/run/judge/password"
 _SECRET = b"a judge's password"
-_TIMEOUT = 20.0
-_ORDER = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +85,7 @@ class Serving:
             *(f"--domains={name}" for name in names), "run",
         ]  # fmt: skip
         trust = {"LEGO_CA_CERTIFICATES": "/tmp/lego/root.crt"}
-        result = self.space.run(command, environment=trust, timeout=_ORDER)
+        result = self.space.run(command, environment=trust)
         if result.code != 0:
             raise Refused("step-ca", f"{result.out}{result.err}\n{self.space.log(self.daemon)}")
         stem = f"{folder}/certificates/{names[0]}"
@@ -133,14 +131,14 @@ def serve(
         daemon = space.start(
             [_PROGRAM, f"--password-file={_PASSWORD}", f"{CURRENT}/{conf}"], user=USERS[USER]
         )
-        space.await_ports(daemon, [port], _TIMEOUT)
+        space.await_ports(daemon, [port])
         serving = Serving(space, daemon, written, host, port, root)
         answer = serving.ask("/health")
         if answer.status != http.client.OK:
             raise Refused("step-ca", f"not healthy: {answer.body.decode()}\n{space.log(daemon)}")
         yield serving
         space.signal(daemon, signal.SIGTERM)
-        if space.wait(daemon, _TIMEOUT) is None:
+        if space.wait(daemon) is None:
             raise Refused("step-ca", f"does not stop\n{space.log(daemon)}")
 
 

@@ -22,14 +22,13 @@ import yaml
 from tests.judges import pki
 from tests.judges.guest import CURRENT, GENERATION, Guest
 from tests.judges.http import Response, request
-from tests.judges.namespace import Daemon, Space
+from tests.judges.namespace import TIMEOUT, Daemon, Space
 from tests.judges.refusal import Refused
 from tests.judges.rootfs import USERS
 
 USER = "traefik"
 Data = dict[str, Any]
 _PROGRAM = f"{CURRENT}/programs/traefik/traefik"
-_TIMEOUT = 10.0
 _PAUSE = 0.01
 _KINDS = {
     "http": ("routers", "services", "middlewares"),
@@ -61,7 +60,7 @@ class Loaded:
     static: Data
 
     def of(self, kind: str) -> dict[str, Data]:
-        """ "routers", "services", "middlewares", "tcpRouters", …; by name without `@file`."""
+        """Its "routers", "services", "middlewares", "tcpRouters", …; by name without `@file`."""
         found = cast("dict[str, Data]", self.raw.get(kind) or {})
         return {
             name.removesuffix("@file"): each
@@ -120,7 +119,7 @@ def serve(
         loaded = Loaded(raw, entry_points, _static(space, daemon, written))
         yield Serving(space, daemon, loaded, address)
         space.signal(daemon, signal.SIGTERM)
-        if space.wait(daemon, _TIMEOUT) is None:
+        if space.wait(daemon) is None:
             raise Refused("traefik", f"does not stop\n{space.log(daemon)[-4000:]}")
         _complaints(space, daemon)
 
@@ -216,9 +215,9 @@ def _await(
     space: Space, daemon: Daemon, address: tuple[str, int], expected: Mapping[str, set[str]]
 ) -> Data:
     """/api/rawdata once it shows all that is expected; Refused when that does not come."""
-    deadline = time.monotonic() + _TIMEOUT
+    deadline = time.monotonic() + TIMEOUT
     missing = "the API does not answer"
-    space.await_ports(daemon, [address[1]], _TIMEOUT)
+    space.await_ports(daemon, [address[1]])
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError, http.client.HTTPException):
             answer = _ask(space, address, "/api/rawdata")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.judges import lxc
-from tests.judges.refusal import Refused
+from tests.judges.tests import refuses
 
 pytestmark = [pytest.mark.judge, pytest.mark.needs("root", "mmdebstrap", "unshare")]
 
@@ -73,5 +73,4 @@ def test_several() -> None:
     ],
 )
 def test_bad(line: str, said: str) -> None:
-    with pytest.raises(Refused, match=said):
-        lxc.load(f"{GOOD}{line}\n")
+    refuses(lxc.load, GOOD, "lxc.start.order = 10\n", f"lxc.start.order = 10\n{line}\n", said)

@@ -8,6 +8,7 @@ from builder.tree import Entry, File, Link, Tree
 from tests.judges import systemd
 from tests.judges.guest import Guest
 from tests.judges.refusal import Refused
+from tests.judges.tests import refuses
 
 pytestmark = [pytest.mark.judge, pytest.mark.needs("root", "mmdebstrap", "unshare")]
 
@@ -72,14 +73,27 @@ def test_good() -> None:
     ],
 )
 def test_bad(before: str, after: str, said: str) -> None:
-    assert before in GOOD
-    with pytest.raises(Refused, match=said):
-        systemd.verify(_guest(GOOD.replace(before, after)))
+    refuses(lambda text: systemd.verify(_guest(text)), GOOD, before, after, said)
 
 
 def test_bad_timer() -> None:
-    with pytest.raises(Refused, match="Failed to parse calendar"):
-        systemd.verify(_guest(timer=TIMER.replace("hourly", "hurly")))
+    verdict = "Failed to parse calendar"
+    refuses(lambda text: systemd.verify(_guest(timer=text)), TIMER, "hourly", "hurly", verdict)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Link("units/multi-user.target.wants/gone.service", "../gone.service"),
+        File("units/phoenix-renew.service.d/after.conf", b"[Unit]\nAfter=gone.service\n"),
+    ],
+    ids=["wants", "drop-in"],
+)
+def test_a_unit_that_nothing_defines(entry: Entry) -> None:
+    files = Guest(_guest().tree + Tree.of([entry]), programs=["nginx"])
+    with pytest.raises(Refused, match=r"nothing defines.*gone"):
+        systemd.verify(files)
+    assert systemd.verify(files, foreign=["gone.service"])
 
 
 def test_security() -> None:
