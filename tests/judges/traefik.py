@@ -247,7 +247,9 @@ def _all_enabled(raw: Data) -> None:
 
 
 def _lines(space: Space, daemon: Daemon) -> Iterator[Data]:
-    for line in space.log(daemon).splitlines():
+    for line in space.log(daemon).splitlines(keepends=True):
+        if not line.endswith("\n"):
+            continue  # it is being written
         try:
             entry = json.loads(line)
         except ValueError:
