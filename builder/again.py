@@ -143,6 +143,7 @@ def _second(root: Path, hosts: Sequence[str]) -> dict[str, Digests]:
     from builder import manifest
     from builder.manifest import Layer, Object
     from builder.plan import Program, plan
+    from builder.program import host_program
 
     programs = {}
     for each in json.loads((root / "programs.json").read_text()):
@@ -153,7 +154,7 @@ def _second(root: Path, hosts: Sequence[str]) -> dict[str, Digests]:
         programs[name] = Program(name, each["version"], each["kind"], layer)
     found = dict[str, Digests]()
     for network in derived(load(root, hosts)):
-        planned = plan(network, programs)
+        planned = plan(network, programs, host_program())
         found[planned.host] = {a.name: a.digest for a in planned.artifacts}
         found[planned.host][""] = manifest.identity(planned.manifest)
     return found

@@ -13,6 +13,7 @@ from builder.load import Config, load
 from builder.manifest import Layer, LayerIndex, Object
 from builder.network import Network, PlainHop
 from builder.plan import Made, Plan, Program, plan
+from builder.program import host_program
 from builder.store import Signer, Store, Transaction
 from builder.tree import LINK_MODE, Indexed, digest
 
@@ -88,6 +89,7 @@ class _Planner:
         self, programs: Mapping[str, Program], built_by: str, known: Mapping[str, memo.Known]
     ) -> None:
         self.programs, self.built_by, self.known = programs, built_by, dict(known)
+        self.host_program = host_program()
 
     def planned(self, network: Network, there: Container[str], progress: Progress) -> Plan:
         """The plan of a host; without objects where all of them are `there` already."""
@@ -98,7 +100,7 @@ class _Planner:
         if known and known.key == key and all(name in there for name in known.objects):
             return known.planned
         progress(f"building {host.name}")
-        planned = plan(network, self.programs)
+        planned = plan(network, self.programs, self.host_program)
         objects = tuple(item.stored() for item, _ in planned.objects)
         slim = replace(planned, objects=())
         self.known[host.name] = memo.Known(key, slim, objects, network.plain)

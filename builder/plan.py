@@ -80,8 +80,9 @@ def _packed(tree: Tree) -> tuple[bytes, bytes]:
     return out.getvalue(), manifest.dump_index(manifest.LayerIndex(packed.index))
 
 
-def plan(network: Network, programs: Mapping[str, Program]) -> Plan:
-    """The release of a host's network; `programs` holds a layer for each pinned program used."""
+def plan(network: Network, programs: Mapping[str, Program], host_program: bytes) -> Plan:
+    """The release of a host's network; `programs` holds a layer for each pinned program used, and
+    `host_program` is what installs it."""
     objects = _Objects()
     every = [a for kind in KINDS.values() for a in kind.artifacts(network)]
     targets = tuple(sorted((_target(objects, a) for a in _host_files(every)), key=_path))
@@ -110,6 +111,7 @@ def plan(network: Network, programs: Mapping[str, Program]) -> Plan:
         ),
         network=objects.add("network.json", emit.canonical(describe(network)) + b"\n"),
         unready=unready,
+        program=objects.add("phoenix", host_program),
     )
     return Plan(
         host=network.host.name,

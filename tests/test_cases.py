@@ -82,8 +82,8 @@ def test_another_golden_is_seen(tmp_path: Path, change: Callable[[Path], object]
 
 @pytest.mark.parametrize("root", [ROOT, *CASES], ids=lambda p: p.name)
 def test_two_plans_are_the_same_bytes(root: Path) -> None:
-    first = {name: plan(network, PROGRAMS) for name, network in networks(root).items()}
-    second = {name: plan(network, PROGRAMS) for name, network in networks(root).items()}
+    first = {name: plan(network, PROGRAMS, b"") for name, network in networks(root).items()}
+    second = {name: plan(network, PROGRAMS, b"") for name, network in networks(root).items()}
     assert first == second
     assert all(p.manifest for p in first.values())
 
@@ -95,4 +95,4 @@ def test_a_changed_file_is_seen(tmp_path: Path) -> None:
     site.write_text(site.read_text().replace("port: 8080", "port: 8081"))
     assert load(tmp_path) != load(ROOT)
     before, after = networks(ROOT)["pve1"], networks(tmp_path)["pve1"]
-    assert plan(before, PROGRAMS).manifest != plan(after, PROGRAMS).manifest
+    assert plan(before, PROGRAMS, b"").manifest != plan(after, PROGRAMS, b"").manifest

@@ -85,7 +85,7 @@ def built(tmp_path: Path) -> tuple[Dist, Write]:
         site = tmp_path / "configs/site.yaml"
         assert old in site.read_text()
         site.write_text(site.read_text().replace(old, new))
-        planned = plan(networks(tmp_path)["pve1"], PROGRAMS)
+        planned = plan(networks(tmp_path)["pve1"], PROGRAMS, b"")
         with store.transaction() as transaction:
             for item, data in planned.objects:
                 transaction.put(item, data)

@@ -33,7 +33,7 @@ PURL = re.compile(
 @pytest.fixture(scope="module")
 def reference() -> bytes:
     """The manifest of the reference's pve1."""
-    return plan(networks(ROOT)["pve1"], PROGRAMS).manifest
+    return plan(networks(ROOT)["pve1"], PROGRAMS, b"").manifest
 
 
 def read(data: bytes) -> dict[str, Any]:

@@ -1,0 +1,214 @@
+"""What each command does."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from . import files, generations, guard, perform, probe, transaction
+from . import serve as serving
+from .commands import FailedError
+from .decide import Effects
+from .paths import Paths
+from .platforms import Platform, platform
+from .release import Release
+from .schema import RefusedError
+from .state import load_journal, load_record
+from .store import Store
+from .transaction import DegradedError, Host, Limits, UndoneError
+
+_LOST = 0.05
+"""Seconds between two looks at the events of a transaction that runs as a unit of its own."""
+
+
+def activate(given: argparse.Namespace) -> None:
+    """The unit of a deploy: what it does stands in the events."""
+    host = _host()
+    limits = Limits(given.activate, given.confirm)
+    with _ending(host):
+        changed = transaction.activate(host, given.generation, given.who, limits, given.seal)
+        host.tell("active", {"generation": given.generation, "changed": changed})
+
+
+def rollback(given: argparse.Namespace) -> None:
+    """Go to the generation before the running one, or to a given one."""
+    host = _host()
+    running = load_record(files.read(host.paths.record)).generation
+    older = [n for n in (0, *generations.numbers(host.paths)) if n < running]
+    to = given.to if given.to is not None else max(older, default=0)
+    with _ending(host):
+        changed = transaction.activate(host, to, _who("rollback"), Limits(), settle=True)
+        host.tell("active", {"generation": to, "changed": changed})
+
+
+def repair(_given: argparse.Namespace) -> None:
+    """Have the running generation be what the host does."""
+    host = _host()
+    running = load_record(files.read(host.paths.record)).generation
+    with _ending(host):
+        changed = transaction.activate(host, running, _who("repair"), Limits(), settle=True)
+        host.tell("active", {"generation": running, "changed": changed})
+
+
+def recover(given: argparse.Namespace) -> None:
+    """Take back what an open journal left."""
+    host = _host()
+    with _ending(host):
+        transaction.take_back(host, _who("recover"), given.early, patience=math.inf)
+
+
+def guarded(given: argparse.Namespace) -> None:
+    """The guard's turn: whoever still activates is ended first, since it is over its time."""
+    paths = Paths()
+    data = files.read(paths.journal)
+    if data is None:
+        return
+    journal = load_journal(data)
+    if (journal.generation, journal.stage) != (given.generation, given.stage):
+        return
+    subprocess.run(["systemctl", "kill", "--signal=KILL", serving.UNIT], check=False)
+    host = _host()
+    host.tell("guard", {"generation": given.generation, "stage": given.stage})
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        try:
+            with _ending(host, busy=False):
+                transaction.take_back(host, _who("guard"))
+        except files.BusyError:
+            time.sleep(_LOST)
+        else:
+            return
+    raise FailedError("the lock is held by another")
+
+
+def status(_given: argparse.Namespace) -> None:
+    """Print what runs, and how it differs from what is declared."""
+    json.dump(transaction.look(_host()), sys.stdout, indent=2)
+    print()
+
+
+def listed(_given: argparse.Namespace) -> None:
+    """Print the kept generations."""
+    paths = Paths()
+    running = load_record(files.read(paths.record)).generation
+    for each in generations.all_kept(paths):
+        print(f"{'*' if each.number == running else ' '} {each.number:4} {each.id[:12]}")
+
+
+def verify(_given: argparse.Namespace) -> None:
+    """Compare every byte of every kept generation, and its signature."""
+    host = _host()
+    with _ending(host):
+        for number in generations.numbers(host.paths):
+            found = generations.trusted(host.paths, number)
+            host.store.verify(host.store.needed(found.release))
+            host.tell("verified", {"generation": number, "id": found.id})
+
+
+def collect(given: argparse.Namespace) -> None:
+    """Delete what nothing needs."""
+    host = _host()
+    with _ending(host), files.locked(host.paths.lock, _who("gc")):
+        if host.paths.journal.exists():
+            raise RefusedError("a transaction is open: see phoenix status")
+        record = load_record(files.read(host.paths.record))
+        used = {guest: _used(host.platform, guest) for guest in record.guests}
+        garbage = generations.garbage(host.paths, host.store, record, given.keep, used)
+        count = 0
+        for path in list(garbage):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            count += 1
+        host.tell("collected", {"count": count})
+
+
+def remove(_given: argparse.Namespace) -> None:
+    """Generation 0, and nothing of ours but the guests that we made."""
+    host = _host()
+    with _ending(host):
+        transaction.activate(host, 0, _who("remove"), Limits(), settle=True)
+        host.tell("active", {"generation": 0, "changed": True})
+    guard.uninstall(host.paths)
+    files.remove(host.paths.command)
+    shutil.rmtree(host.paths.home)
+
+
+def serve(_given: argparse.Namespace) -> None:
+    """Talk with the deployer."""
+    serving.Session(_host(), serving.follow).run(sys.stdin.buffer, sys.stdout.buffer)
+
+
+def _who(what: str) -> str:
+    return f"{what} since {time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())}, pid {os.getpid()}"
+
+
+def _host() -> Host:
+    paths = Paths()
+    place = platform("proxmox" if os.path.isdir("/etc/pve") else "lxc", paths)
+
+    def does(found: Platform, effects: Effects) -> None:
+        perform.perform(paths, found, effects, _ask(found))
+
+    return Host(paths, Store(paths), place, does, lambda wanted: _faults(place, wanted), _tell)
+
+
+def _ask(found: Platform) -> Any:
+    def ask(guest: int, _daemon: str, slot: str) -> str | None:
+        code, said = found.inside(guest, "cat", f"/opt/phoenix/current/slots/{slot}.ports")
+        ports = tuple(int(word) for word in said.split())
+        return probe.closed(found.process(guest), ports) if code == 0 else "its ports are not known"
+
+    return ask
+
+
+def _faults(found: Platform, wanted: Release | None) -> Iterable[str]:
+    """What of a release does not run as it should."""
+    running = found.all()
+    for ref in wanted.guests if wanted else ():
+        if not running.get(ref.id):
+            yield f"guest {ref.id} ({ref.name}) does not run"
+            continue
+        listed = ("systemctl", "list-units", "--failed", "--plain", "--no-legend", "phoenix-*")
+        for line in found.inside(ref.id, *listed)[1].splitlines():
+            yield f"guest {ref.id} ({ref.name}): {line.split()[0]} failed"
+
+
+def _used(found: Platform, guest: int) -> list[str] | None:
+    """The folders that a guest's daemons run from; None where it is stopped and can't be asked."""
+    if not found.all().get(guest):
+        return None
+    code, said = found.inside(guest, "sh", "-c", "readlink /var/lib/phoenix/slots/*/*")
+    if code not in (0, 1):  # 1: it has no slots
+        return None
+    return [line.split("/")[3] for line in said.splitlines() if line.startswith("/opt/phoenix/")]
+
+
+@contextlib.contextmanager
+def _ending(host: Host, busy: bool = True) -> Iterator[None]:
+    """Have the events say why it failed; with `busy`, also that somebody else is at it."""
+    try:
+        yield
+    except (RefusedError, FailedError, UndoneError, DegradedError, OSError) as error:
+        kind = type(error).__name__.removesuffix("Error").lower()
+        host.tell("ended", {"kind": kind, "why": str(error)})
+        raise
+    except files.BusyError as error:
+        if busy:
+            host.tell("ended", {"kind": "busy", "why": f"held by {error.who}"})
+        raise
+
+
+def _tell(event: str, facts: Mapping[str, Any]) -> None:
+    line = json.dumps({"event": event, "at": round(time.time(), 3), **facts}) + "\n"
+    print(line, end="", flush=True)
+    # What is told is never a reason to fail: neither a full disk, nor that all of ours is gone.
+    with contextlib.suppress(OSError), Paths().events.open("ab", buffering=0) as told:
+        told.write(line.encode())

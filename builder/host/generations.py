@@ -1,0 +1,141 @@
+"""The releases that a host keeps, by the number they got there.
+
+Beside a release's manifest lies which bundle of secrets each of its guests uses.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import files, signed
+from .paths import Paths
+from .release import Release, canonical, digest, release
+from .schema import RefusedError
+from .state import Record
+from .store import NODE, Store
+
+_MANIFEST, _SIGNATURE, _BUNDLES = "manifest.json", "manifest.json.sig", "bundles.json"
+_DAY = 24 * 3600
+"""How long a file that came in part waits for its rest, in seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A kept generation: its number, its release's id, and its release."""
+
+    number: int
+    id: str
+    release: Release
+
+
+def all_kept(paths: Paths) -> list[Kept]:
+    """Every kept generation, oldest first."""
+    return [kept(paths, number) for number in numbers(paths)]
+
+
+def numbers(paths: Paths) -> list[int]:
+    """Their numbers, ascending."""
+    if not paths.generations.exists():
+        return []
+    return sorted(int(each.name) for each in paths.generations.iterdir() if each.name.isdigit())
+
+
+def kept(paths: Paths, number: int) -> Kept:
+    """One kept generation; raises RefusedError where it is not there."""
+    data = files.read(paths.generation(number) / _MANIFEST)
+    if data is None:
+        raise RefusedError(f"there is no generation {number}")
+    return Kept(number, digest(data), release(data))
+
+
+def trusted(paths: Paths, number: int) -> Kept:
+    """One kept generation, its signature verified anew: a signer may have gone from the list."""
+    found = kept(paths, number)
+    place = paths.generation(number)
+    signature = files.read(place / _SIGNATURE)
+    if signature is None:
+        raise RefusedError(f"generation {number} has no signature")
+    signed.verify((place / _MANIFEST).read_bytes(), signature, paths.signers)
+    return found
+
+
+def keep(
+    paths: Paths, manifest: bytes, signature: bytes, bundles: Mapping[int, str] | None = None
+) -> int:
+    """Keep a verified release whose files are all in the store, and the names of its guests'
+    bundles; its number, which is an old one where the same is kept already."""
+    name, used = digest(manifest), dict(bundles or {})
+    for each in reversed(all_kept(paths)):
+        if each.id == name and bundles_of(paths, each.number) == used:
+            return each.number
+    number = max(numbers(paths), default=0) + 1
+    files.folder(paths.generations)
+    place, made = paths.generation(number), paths.generations / f".{number}"
+    files.folder(made)
+    files.write(made / _SIGNATURE, signature)
+    files.write(made / _BUNDLES, canonical({str(guest): each for guest, each in used.items()}))
+    files.write(made / _MANIFEST, manifest)
+    made.rename(place)
+    files.sync_folder(paths.generations)
+    return number
+
+
+def bundles_of(paths: Paths, number: int) -> dict[int, str]:
+    """The bundle of each guest of a kept generation that has one."""
+    plain: dict[str, str] = json.loads(files.read(paths.generation(number) / _BUNDLES) or b"{}")
+    return {int(guest): name for guest, name in plain.items()}
+
+
+def garbage(
+    paths: Paths,
+    store: Store,
+    record: Record,
+    keep_newest: int,
+    used: Mapping[int, Collection[str] | None],
+) -> Iterator[Path]:
+    """What nothing refers to any more: old generations first, then what only they held.
+
+    `used` are the folders that a guest's daemons run from; None where that can't be known, as of a
+    guest that is stopped: then all of them stay.
+    """
+    every = all_kept(paths)
+    staying = {each.number for each in every[-keep_newest:]} | {record.generation}
+    needed: set[str] = {held.content for held in record.targets.values()}
+    folders: dict[int, set[str]] = {}
+    secrets: dict[int, set[str]] = {}
+    for each in every:
+        if each.number not in staying:
+            yield paths.generation(each.number)
+            continue
+        needed |= {wanted.digest for wanted in store.needed(each.release)}
+        for ref in each.release.guests:
+            folders.setdefault(ref.id, set()).add(ref.node.digest[:NODE])
+        for guest, name in bundles_of(paths, each.number).items():
+            secrets.setdefault(guest, set()).add(name)
+    for number, held in record.guests.items():
+        folders.setdefault(number, set()).add(held.node[:NODE])
+        secrets.setdefault(number, set()).add(held.bundle)
+    for place in _below(paths.home / "guests"):
+        runs = used.get(int(place.name), ())
+        if runs is not None:
+            yield from _others(place, folders.get(int(place.name), set()) | set(runs))
+    for place in _below(paths.home / "secrets"):
+        yield from _others(place, secrets.get(int(place.name), set()))
+    yield from (path for path in _below(paths.store) if path.name.removesuffix(".x") not in needed)
+    yield from (
+        path for path in _below(paths.incoming) if path.stat().st_mtime < time.time() - _DAY
+    )
+
+
+def _below(place: Path) -> list[Path]:
+    return sorted(place.iterdir()) if place.exists() else []
+
+
+def _others(place: Path, known: Collection[str]) -> Iterator[Path]:
+    for path in _below(place):
+        if path.is_dir() and not path.is_symlink() and path.name not in known:
+            yield path

@@ -1,0 +1,99 @@
+"""What takes an unconfirmed transaction back when nobody else does: a timer, and two boot units.
+
+The timer is the running system's, and gone after a reboot; then the boot units find the journal.
+Both are durable before the first change.
+"""
+
+from __future__ import annotations
+
+from . import commands, files
+from .paths import Paths
+
+_FOLDER = "/etc/systemd/system"
+_EARLY = """\
+[Unit]
+Description=Take an unconfirmed transaction back, before the network
+DefaultDependencies=no
+ConditionPathExists=/var/lib/phoenix/journal
+RequiresMountsFor=/var/lib/phoenix /etc /usr/local
+After=local-fs.target systemd-remount-fs.service
+Before=network-pre.target networking.service systemd-modules-load.service systemd-sysctl.service
+Before=phoenix-nat.service phoenix-firewall.service sysinit.target shutdown.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+ExecStart=/usr/local/sbin/phoenix recover --early
+
+[Install]
+WantedBy=sysinit.target
+"""
+_LATE = """\
+[Unit]
+Description=Take an unconfirmed transaction back, before guests start
+ConditionPathExists=/var/lib/phoenix/journal
+After=network.target networking.service pve-cluster.service
+Before=lxc.service pve-guests.service
+
+[Service]
+Type=oneshot
+ExecStart=/usr/local/sbin/phoenix recover
+TimeoutStartSec=infinity
+
+[Install]
+WantedBy=multi-user.target
+"""
+UNITS = {
+    "phoenix-early.service": ("sysinit.target.wants", _EARLY),
+    "phoenix-late.service": ("multi-user.target.wants", _LATE),
+}
+
+
+def install(paths: Paths) -> None:
+    """Have the boot units, durably, before anything is changed that they would take back."""
+    changed = False
+    for name, (wants, text) in UNITS.items():
+        path = paths.at(f"{_FOLDER}/{name}")
+        if files.read(path) != text.encode():
+            files.write(path, text.encode())
+            changed = True
+        wanted = paths.at(f"{_FOLDER}/{wants}/{name}")
+        if files.leads(wanted) != f"../{name}":
+            files.folder(wanted.parent)
+            files.link(wanted, f"../{name}")
+            changed = True
+    if changed:
+        commands.run("systemctl", "daemon-reload")
+
+
+def uninstall(paths: Paths) -> None:
+    """Take the boot units away."""
+    for name, (wants, _) in UNITS.items():
+        files.remove(paths.at(f"{_FOLDER}/{wants}/{name}"))
+        files.remove(paths.at(f"{_FOLDER}/{name}"))
+    commands.run("systemctl", "daemon-reload")
+
+
+def arm(generation: int, stage: str, seconds: int) -> None:
+    """Have the transaction taken back in so many seconds, if it is at this stage still."""
+    disarm(generation, stage)
+    commands.run(
+        "systemd-run",
+        f"--unit={_timer(generation, stage)}",
+        f"--on-active={seconds}",
+        "--timer-property=AccuracySec=100ms",
+        "--collect",
+        "/usr/local/sbin/phoenix",
+        "guard",
+        str(generation),
+        stage,
+    )
+
+
+def disarm(generation: int, stage: str) -> None:
+    """End the timer; one that is not there is none to end."""
+    commands.run("systemctl", "stop", f"{_timer(generation, stage)}.timer", legal=(0, 5))
+
+
+def _timer(generation: int, stage: str) -> str:
+    return f"phoenix-guard-{generation}-{stage}"

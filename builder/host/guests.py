@@ -1,0 +1,78 @@
+"""What is done inside of a running guest after its link flipped: only what changed is touched.
+
+A slotted daemon is started in its other slot, asked there, and only then led to; the old slot
+drains, and is stopped when a later `finish` finds it idle or its grace over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from .commands import FailedError
+from .decide import GuestEffect
+from .platforms import Platform
+
+_SLOTS = "/opt/phoenix/current/bin/phoenix-slots"
+_OTHER = {"a": "b", "b": "a"}
+Ask = Callable[[int, str, str], str | None]
+"""Why a guest's daemon does not answer in a slot, or None where it does: (guest, daemon, slot)."""
+
+
+def switch(platform: Platform, effect: GuestEffect, ask: Ask, limit: float) -> None:
+    """Have a running guest run what its new folder says; raises FailedError.
+
+    `limit` is how many seconds a daemon may take until it answers.
+    """
+    guest = effect.number
+    _inside(platform, guest, "systemctl", "daemon-reload")
+    _inside(platform, guest, "systemctl", "start", "phoenix-names.service")
+    for daemon in effect.daemons:
+        _slot(platform, guest, daemon, ask, limit)
+    if effect.units:
+        _inside(platform, guest, "systemctl", "try-restart", *effect.units)
+    _inside(platform, guest, "systemctl", "start", "sysinit.target", "multi-user.target")
+
+
+def leave(platform: Platform, guest: int) -> None:
+    """Have a running guest that is ours no more run nothing of ours, while its folder is there."""
+    if platform.inside(guest, "test", "-x", _SLOTS)[0] == 0:
+        _inside(platform, guest, _SLOTS, "off")
+    units = "systemctl list-units --plain --no-legend 'phoenix-*' | cut -d' ' -f1"
+    _inside(platform, guest, "sh", "-c", f"systemctl stop $({units})")
+    _inside(platform, guest, "/opt/phoenix/current/bin/phoenix-names", "remove")
+
+
+def ready(platform: Platform, guest: int, limit: float) -> None:
+    """Await a started guest's own system; raises FailedError."""
+    end = time.monotonic() + limit
+    said = ""
+    while time.monotonic() < end:
+        said = platform.inside(guest, "systemctl", "is-system-running", "--wait", limit=limit)[1]
+        if said.strip() in ("running", "degraded"):
+            return
+        # Until its first process is systemd, there is nobody to ask.
+        time.sleep(0.1)
+    raise FailedError(f"guest {guest} has not started after {limit:g} s: {said.strip()}")
+
+
+def _slot(platform: Platform, guest: int, daemon: str, ask: Ask, limit: float) -> None:
+    live = _inside(platform, guest, _SLOTS, "live").strip()
+    other = _OTHER[live]
+    # Left from a change before that still drains: this one needs the slot.
+    _inside(platform, guest, _SLOTS, "stop", other)
+    _inside(platform, guest, _SLOTS, "start", other)
+    end = time.monotonic() + limit
+    while (fault := ask(guest, daemon, other)) is not None:
+        if time.monotonic() > end:
+            raise FailedError(f"guest {guest}: {daemon} in slot {other}: {fault}")
+        time.sleep(0.05)
+    _inside(platform, guest, _SLOTS, "flip", other)
+    _inside(platform, guest, _SLOTS, "drain", live)
+
+
+def _inside(platform: Platform, guest: int, *command: str) -> str:
+    code, said = platform.inside(guest, *command)
+    if code:
+        raise FailedError(f"guest {guest}: {' '.join(command)}: exit {code}: {said.strip()[-300:]}")
+    return said

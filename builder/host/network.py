@@ -1,0 +1,100 @@
+"""The host's own network after its files changed: reloaded, and then looked at.
+
+ifupdown2 applies a bad file in part and may still exit 0, so its exit code alone proves nothing:
+what counts is whether the addresses and routes are there, and the gateway answers.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import commands
+from .commands import FailedError
+
+_FILE = "/etc/network/interfaces"
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What an interfaces file says stands there: addresses with their prefix by interface, and
+    gateways."""
+
+    addresses: tuple[tuple[str, str], ...]
+    gateways: tuple[str, ...]
+
+
+def expected(text: bytes) -> Expected:
+    """What is to be there once a file is applied; only what comes up by itself."""
+    lines = [line.split() for line in text.decode("utf-8", "replace").splitlines()]
+    up = {name for line in lines if line and line[0] == "auto" for name in line[1:]}
+    addresses, gateways, interface = [], [], ""
+    for line in lines:
+        if not line or line[0].startswith("#"):
+            continue
+        if line[0] == "iface":
+            interface = line[1] if len(line) > 1 else ""
+        elif line[0] in ("auto", "mapping", "source", "source-directory") or "allow-" in line[0]:
+            interface = ""
+        elif interface in up and len(line) > 1:
+            if line[0] == "address" and "/" in line[1]:
+                addresses.append((interface, line[1]))
+            elif line[0] == "gateway":
+                gateways.append(line[1])
+    return Expected(tuple(addresses), tuple(gateways))
+
+
+def reload(root: Path, limit: float = 20) -> None:
+    """Have the network be as the file says; raises FailedError where it is not, within `limit`
+    seconds."""
+    code, said = commands.status("ifreload", "-a", limit=60)
+    wanted = expected((root / _FILE.lstrip("/")).read_bytes())
+    end = time.monotonic() + limit
+    while faults := missing(wanted):
+        if time.monotonic() > end:
+            raise FailedError(f"after ifreload (exit {code}): {'; '.join(faults)} {said[-200:]}")
+        time.sleep(0.2)
+
+
+def missing(wanted: Expected) -> list[str]:
+    """What of the addresses, routes and gateways is not there."""
+    there = {
+        (link["ifname"], f"{each['local']}/{each['prefixlen']}")
+        for link in _ip("address")
+        for each in link.get("addr_info", ())
+    }
+    faults = [f"{name} lacks {address}" for name, address in wanted.addresses
+              if (name, address) not in there]  # fmt: skip
+    routes = {route.get("gateway") for v in ("-4", "-6") for route in _ip(v, "route")}
+    for gateway in wanted.gateways:
+        if gateway not in routes:
+            faults.append(f"no route by {gateway}")
+        elif not _answers(gateway):
+            faults.append(f"the gateway {gateway} does not answer")
+    return faults
+
+
+def _answers(gateway: str) -> bool:
+    """Whether a neighbour resolves: something is sent its way, which it need not take."""
+    family = socket.AF_INET6 if ":" in gateway else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.sendto(b"", (gateway, 9))
+        except OSError:
+            return False
+    end = time.monotonic() + 2
+    while time.monotonic() < end:
+        states = [each.get("state", []) for each in _ip("neigh", "show", gateway)]
+        if any({"REACHABLE", "STALE", "DELAY", "PROBE", "PERMANENT"} & set(s) for s in states):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _ip(*command: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(commands.run("ip", "-json", *command) or "[]")
+    return found

@@ -1,0 +1,146 @@
+"""What is running, and the transaction under way: two files, each there whole or not at all.
+
+The *record* says which generation runs, and of every target what we wrote and what stood there
+before. It is the last file that a transaction changes. The *journal* holds a transaction's every
+change with old and new content; while it is there, nothing is decided: unless its confirmation
+comes, everything goes back.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from .release import canonical
+
+FORMAT = 1
+Stage = Literal["preparing", "changing", "confirming"]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A target that is ours: the digest of its content in the release, what stood there without
+    us, and what we wrote."""
+
+    merge: str
+    mode: int
+    content: str
+    base: bytes | None
+    written: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class HeldGuest:
+    """A guest that is ours: its node's digest, its secrets' bundle ("" for none), and whether we
+    created it."""
+
+    name: str
+    node: str
+    bundle: str
+    made: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What runs; generation 0 is the host as it was found, and owns nothing."""
+
+    generation: int = 0
+    targets: Mapping[str, Held] = field(default_factory=dict)
+    guests: Mapping[int, HeldGuest] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One name on the host, before and after; None where nothing stands. A link's content is where
+    it leads, and it has no mode."""
+
+    path: str
+    old: bytes | None
+    new: bytes | None
+    mode: int = 0o644
+    link: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """A transaction. `deadline` is in seconds since the epoch; `creates` the guests that it makes,
+    recorded before they are."""
+
+    generation: int
+    before: int
+    stage: Stage
+    deadline: float
+    why: str
+    creates: tuple[int, ...] = ()
+    changes: tuple[Change, ...] = ()
+
+
+def dump_record(record: Record) -> bytes:
+    """The record's bytes."""
+    targets = {path: _plain(held) for path, held in record.targets.items()}
+    guests = {str(number): asdict(held) for number, held in record.guests.items()}
+    return canonical(
+        {
+            "format": FORMAT,
+            "generation": record.generation,
+            "targets": targets,
+            "guests": guests,
+        }
+    )
+
+
+def load_record(data: bytes | None) -> Record:
+    """The record of its bytes; without any, that of a host as it was found."""
+    if data is None:
+        return Record()
+    plain = _load(data)
+    targets = {path: Held(**_values(each)) for path, each in plain["targets"].items()}
+    guests = {int(number): HeldGuest(**each) for number, each in plain["guests"].items()}
+    return Record(plain["generation"], targets, guests)
+
+
+def dump_journal(journal: Journal) -> bytes:
+    """The journal's bytes."""
+    changes = [_plain(change) for change in journal.changes]
+    plain = asdict(journal) | {
+        "changes": changes,
+        "deadline": int(journal.deadline),
+        "format": FORMAT,
+    }
+    return canonical(plain)
+
+
+def load_journal(data: bytes) -> Journal:
+    """The journal of its bytes."""
+    plain = _load(data)
+    changes = tuple(Change(**_values(each)) for each in plain.pop("changes"))
+    return Journal(**plain | {"changes": changes, "creates": tuple(plain["creates"])})
+
+
+def _load(data: bytes) -> Any:
+    plain = json.loads(data)
+    number = plain.pop("format")
+    # An older program never meets a newer one's files: a host's program only ever grows newer.
+    assert number == FORMAT, f"format {number}"
+    return plain
+
+
+_BYTES = ("old", "new", "base", "written")
+
+
+def _plain(value: Held | Change) -> dict[str, object]:
+    plain = asdict(value)
+    for key in _BYTES:
+        if plain.get(key) is not None:
+            plain[key] = base64.b64encode(plain[key]).decode()
+    return plain
+
+
+def _values(plain: dict[str, Any]) -> dict[str, Any]:
+    return {
+        key: base64.b64decode(value) if key in _BYTES and value is not None else value
+        for key, value in plain.items()
+    }

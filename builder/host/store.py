@@ -1,0 +1,169 @@
+"""Verified files by their content, and what is made of them: guests' folders, generations.
+
+A file comes to `incoming` in parts, is compared with its digest, and only then moves to the store.
+The same content as a program (mode 0755 and its like) and as plain data are two files, since a hard
+link shares its mode with all others.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from . import files, release
+from .paths import Paths
+from .release import Entry, Guest, Object, Release
+from .schema import RefusedError
+from .stream import Readable
+
+_CHUNK = 1 << 20
+NODE = 16
+"""How many digits of a node's digest name a guest's folder."""
+
+
+class Store:
+    """The store of a host; nothing in it is ever changed."""
+
+    def __init__(self, paths: Paths) -> None:
+        self.paths = paths
+
+    def path(self, digest: str, program: bool = False) -> Path:
+        """Where a file stands, or would."""
+        return self.paths.store / (digest + ".x" if program else digest)
+
+    def has(self, digest: str) -> bool:
+        return self.path(digest).exists() or self.path(digest, program=True).exists()
+
+    def begun(self, digest: str) -> int:
+        """How many bytes of a file have come already, by an earlier connection."""
+        try:
+            return (self.paths.incoming / digest).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def receive(self, digest: str, begin: int, length: int, source: Readable) -> None:
+        """Add `length` bytes from `source` to a file that has `begin` bytes already."""
+        files.folder(self.paths.incoming, 0o700)
+        path = self.paths.incoming / digest
+        if begin != self.begun(digest):
+            raise RefusedError(f"{digest}: continues at {begin}, but {self.begun(digest)} are here")
+        with open(path, "ab") as out:
+            while length:
+                chunk = source.read(min(length, _CHUNK))
+                if not chunk:
+                    raise RefusedError("the connection ended in the middle of a file")
+                out.write(chunk)
+                length -= len(chunk)
+
+    def accept(self, wanted: Object) -> None:
+        """Move a whole file that has come into the store; raises RefusedError for another one."""
+        if self.has(wanted.digest):
+            return
+        path = self.paths.incoming / wanted.digest
+        if self.begun(wanted.digest) != wanted.size or _digest(path) != wanted.digest:
+            path.unlink(missing_ok=True)
+            raise RefusedError(f"{wanted.digest} is not what came under that name: send it again")
+        path.chmod(0o444)
+        os.rename(path, self.path(wanted.digest))
+
+    def read(self, digest: str) -> bytes:
+        """A file's bytes; raises RefusedError where it lacks or was altered."""
+        path = self.path(digest)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise RefusedError(f"the store lacks {digest}") from None
+        if release.digest(data) != digest:
+            raise RefusedError(f"{path} was altered")
+        return data
+
+    def guest(self, node: str) -> Guest:
+        """The guest of a node's digest."""
+        return release.guest(self.read(node))
+
+    def entries(self, guest: Guest) -> dict[str, Entry]:
+        """A guest's files by their path in its folder; an upper layer's file wins."""
+        return {
+            e.path: e for index in guest.indexes for e in release.index(self.read(index.digest))
+        }
+
+    def needed(self, wanted: Release) -> Iterator[Object]:
+        """The files of a release, those first that say which others there are."""
+        yield wanted.network
+        if wanted.program:
+            yield wanted.program
+        yield from (target.content for target in wanted.targets)
+        for ref in wanted.guests:
+            yield ref.node
+            if self.path(ref.node.digest).exists():
+                yield from self._overlay(self.guest(ref.node.digest))
+
+    def _overlay(self, guest: Guest) -> Iterator[Object]:
+        for index in guest.indexes:
+            yield index
+            if self.path(index.digest).exists():
+                for entry in release.index(self.read(index.digest)):
+                    if not entry.target:
+                        yield entry.content
+
+    def verify(self, wanted: Iterable[Object]) -> None:
+        """Compare every byte with its digest; raises RefusedError at the first fault."""
+        for each in wanted:
+            found = [p for x in (False, True) if (p := self.path(each.digest, x)).exists()]
+            if not found:
+                raise RefusedError(f"the store lacks {each.digest}")
+            for path in found:
+                if path.stat().st_size != each.size or _digest(path) != each.digest:
+                    raise RefusedError(f"{path} was altered")
+
+    def unpack(self, node: str, guest: Guest) -> None:
+        """Have the guest's folder for this node, whole: a folder beside it, then a rename."""
+        place = self.paths.guest(guest.id)
+        made = place / node[:NODE]
+        if made.exists():
+            return
+        files.folder(place)
+        temporary = place / f".{made.name}"
+        if temporary.exists():
+            shutil.rmtree(temporary)
+        temporary.mkdir()
+        temporary.chmod(0o755)
+        for entry in self.entries(guest).values():
+            self._place(temporary, entry)
+        files.sync_all(place)
+        os.rename(temporary, made)
+        files.sync_folder(place)
+
+    def program(self, digest: str) -> Path:
+        """A file of the store as a program, to be run."""
+        return self._as(digest, program=True)
+
+    def _place(self, root: Path, entry: Entry) -> None:
+        path = root / entry.path
+        for parent in reversed(path.relative_to(root).parents[:-1]):
+            if not (root / parent).is_dir():
+                (root / parent).mkdir()
+                (root / parent).chmod(0o755)
+        if entry.target:
+            path.symlink_to(entry.target)
+        else:
+            os.link(self._as(entry.content.digest, program=bool(entry.mode & 0o111)), path)
+
+    def _as(self, digest: str, program: bool) -> Path:
+        """A file of the store with the right mode, made from its twin where only that is here."""
+        path = self.path(digest, program)
+        if not path.exists():
+            temporary = self.paths.incoming / f"{digest}.x"
+            files.folder(self.paths.incoming, 0o700)
+            shutil.copyfile(self.path(digest, not program), temporary)
+            temporary.chmod(0o555 if program else 0o444)
+            os.rename(temporary, path)
+        return path
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,119 @@
+"""The transaction on files alone: forward, back, and back from half way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from builder.host import transaction
+from builder.host.schema import RefusedError
+from builder.host.transaction import Limits, UndoneError
+from tests.host.making import INTERFACES_PATH, SYSCTL, Stage, released
+
+HAND = b"# by hand\nauto lo\niface lo inet loopback\n"
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def go(stage: Stage, number: int, confirm: int | None = None) -> bool:
+    return transaction.activate(stage.host(), number, "test", Limits(confirm=confirm))
+
+
+def test_there_and_back_is_byte_for_byte(stage: Stage):
+    before = stage.files()
+    number = stage.keep(released(stage.store, guests={101: {"bin/x": "1\n"}}))
+    stage.platform.running[101] = False
+    assert go(stage, number)
+    after = stage.files()
+    assert after["etc/sysctl.d/90-phoenix.conf"] == b"net.ipv4.ip_forward = 1\n"
+    assert b"vmbr0" in after["etc/network/interfaces"]  # type: ignore[operator]
+    assert after["var/lib/phoenix/current"] == "generations/1"
+    assert ("create", 101, "debian-12.tar") in stage.platform.calls
+    assert not go(stage, number), "nothing is left to do"
+    go(stage, 0)
+    now = stage.files()
+    ours = ("var/lib/phoenix/", "var/lib/lxc/101/")
+    assert {k: v for k, v in now.items() if not k.startswith(ours)} == before
+
+
+def test_each_kept_generation_can_run_again(stage: Stage):
+    numbers = [stage.keep(released(stage.store, sysctl=f"a = {n}\n")) for n in range(3)]
+    for number in (*numbers, *reversed(numbers), 0, numbers[1]):
+        go(stage, number)
+        text = f"a = {number - 1}\n".encode() if number else None
+        assert stage.files().get(SYSCTL[1:]) == text
+
+
+def test_what_fails_is_taken_back(stage: Stage):
+    first = stage.keep(released(stage.store))
+    go(stage, first)
+    before = stage.files()
+    second = stage.keep(released(stage.store, sysctl="b = 2\n", interfaces=None))
+    stage.faults.append("the gateway is silent")
+    with pytest.raises(UndoneError, match="silent"):
+        go(stage, second)
+    assert stage.files() == before
+    forth, back = stage.performed[-2:]
+    assert forth.network
+    assert back.network
+    assert forth.sysctls == back.sysctls == (SYSCTL,)
+
+
+def test_an_edit_by_hand_stays(stage: Stage):
+    go(stage, stage.keep(released(stage.store)))
+    path = stage.paths.at(INTERFACES_PATH)
+    path.write_bytes(path.read_bytes() + b"\nauto eth9\niface eth9 inet manual\n")
+    go(stage, stage.keep(released(stage.store, sysctl="b = 2\n")))
+    assert b"eth9" in path.read_bytes()
+    go(stage, 0)
+    assert b"eth9" in path.read_bytes()
+    assert b"vmbr0" not in path.read_bytes()
+
+
+def test_drift_is_repaired(stage: Stage):
+    number = stage.keep(released(stage.store))
+    go(stage, number)
+    stage.paths.at(SYSCTL).write_text("other = 1\n")
+    assert transaction.look(stage.host())["drift"] == [SYSCTL]
+    assert go(stage, number)
+    assert transaction.look(stage.host())["drift"] == []
+
+
+def test_unconfirmed_is_taken_back(stage: Stage):
+    before = stage.files()
+    number = stage.keep(released(stage.store))
+    go(stage, number, confirm=60)
+    with pytest.raises(RefusedError, match="confirming"):
+        go(stage, number)
+    assert transaction.take_back(stage.host(), "test")
+    assert {k: v for k, v in stage.files().items() if "/phoenix/" not in k} == before
+    assert not transaction.take_back(stage.host(), "test"), "there is nothing more to take back"
+
+
+def test_confirmed_stays(stage: Stage):
+    number = stage.keep(released(stage.store))
+    go(stage, number, confirm=60)
+    with pytest.raises(RefusedError):
+        transaction.confirm(stage.host(), number + 1, "test")
+    transaction.confirm(stage.host(), number, "test")
+    assert not transaction.take_back(stage.host(), "test")
+    assert stage.files()["var/lib/phoenix/current"] == f"generations/{number}"
+
+
+def test_a_change_since_the_plan_is_refused(stage: Stage):
+    data = released(stage.store)
+    number = stage.keep(data)
+    plan = transaction.plan(stage.host(), transaction.release(data))
+    assert {change["path"] for change in plan["changes"]} >= {SYSCTL, INTERFACES_PATH}
+    stage.paths.at(SYSCTL).write_text("meanwhile\n")
+    with pytest.raises(RefusedError, match="changed since"):
+        transaction.activate(stage.host(), number, "test", Limits(), plan["seal"])
+
+
+def test_a_guest_that_is_neither_there_nor_to_be_made(stage: Stage):
+    with pytest.raises(RefusedError, match="no generation 7"):
+        go(stage, 7)
