@@ -171,8 +171,9 @@ def test_tcp(names: list[str]) -> None:
                     stream.sendall(b"hello")
                 assert stream.recv(100) == (b"HELLO" if names == [DB_NAME] else b"")
         assert set(mesh.names) == {DB_NAME}
+            # The alert is lost where the connection is reset before it was read.
         for name in ("evil.example.org", CHAT):
-            with pytest.raises(ssl.SSLError, match="INTERNAL_ERROR"):
+            with pytest.raises(ssl.SSLError, match="INTERNAL_ERROR|EOF"):
                 client(nginx.space, GATEWAY, DB, name)
 
 
