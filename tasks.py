@@ -18,6 +18,9 @@ from invoke.tasks import task
 
 ROOT = os.path.dirname(os.path.abspath(__file__))
 JSON = "Print one JSON object on standard output."
+HOST = "This host; repeatable, or names with commas."
+AT = "Reach it at [USER@]ADDRESS this time."
+YES = "Do not ask: for CI."
 
 
 def command(**options: Any) -> Callable[[Callable[..., int | None]], Any]:
@@ -41,6 +44,16 @@ def command(**options: Any) -> Callable[[Callable[..., int | None]], Any]:
 def names(given: list[str]) -> list[str]:
     """The names in a repeatable option: `--host a --host b` or `--host a,b`."""
     return [name for part in given for name in part.split(",") if name]
+
+
+def numbers(given: list[str]) -> list[int]:
+    """The numbers in a repeatable option."""
+    found = names(given)
+    if wrong := next((text for text in found if not text.isdecimal()), None):
+        from builder.problems import UserError
+
+        raise UserError(f"'{wrong}' is no number")
+    return [int(text) for text in found]
 
 
 @command(help={"json": JSON})
@@ -115,6 +128,147 @@ def inputs_update(_: Context, name: list[str]) -> int | None:
 
 
 @command(
+    iterable=["host", "affects"],
+    help={
+        "host": HOST,
+        "at": AT,
+        "yes": YES,
+        "affects": "Ids of guests that are not ours and may be cut off for a while.",
+        "activate-timeout": "Seconds until a host goes back by itself; follows from the plan.",
+        "confirm-timeout": "Seconds that a host then waits for the confirmation.",
+        "new-secrets": "Send the secrets that the host has already, too.",
+        "json": JSON,
+    },
+)
+def deploy(
+    _: Context,
+    host: list[str],
+    affects: list[str],
+    at: str = "",
+    yes: bool = False,
+    activate_timeout: int = 0,
+    confirm_timeout: int = 60,
+    new_secrets: bool = False,
+    json: bool = False,
+) -> int | None:
+    """Put the release on its host, as one transaction; it goes back unless it is confirmed."""
+    from builder import commands
+    from builder.deploy.deploy import Order
+
+    order = Order(
+        at=at,
+        affects=frozenset(numbers(affects)),
+        activate=activate_timeout or None,
+        confirm=confirm_timeout,
+        anew=new_secrets,
+    )
+    return commands.deploy(names(host), order, yes, json)
+
+
+@command(
+    iterable=["host", "affects"],
+    help={
+        "host": f"{HOST} All where not given.",
+        "at": AT,
+        "affects": "Ids of guests that are not ours and may be cut off for a while.",
+        "text": "Show the files' lines too.",
+        "json": JSON,
+    },
+)
+def plan(
+    _: Context,
+    host: list[str],
+    affects: list[str],
+    at: str = "",
+    text: bool = False,
+    json: bool = False,
+) -> int | None:
+    """Tell what a deploy would change on the host, and change nothing."""
+    from builder import commands
+    from builder.deploy.deploy import Order
+
+    order = Order(at=at, affects=frozenset(numbers(affects)), text=text, only_plan=True)
+    return commands.deploy(names(host), order, True, json)
+
+
+@command(
+    iterable=["host"],
+    help={
+        "host": HOST,
+        "to": "A kept generation; 0 is the host as it was found. The one before where not given.",
+        "at": AT,
+        "yes": YES,
+        "json": JSON,
+    },
+)
+def rollback(
+    _: Context, host: list[str], to: str = "", at: str = "", yes: bool = False, json: bool = False
+) -> int | None:
+    """Have the host run the generation before, or any kept one."""
+    from builder import commands
+    from builder.deploy import manage
+
+    wanted = next(iter(numbers([to])), None)
+    return commands.change(names(host), manage.rollback(wanted), at, yes, json)
+
+
+@command(iterable=["host"], help={"host": f"{HOST} All where not given.", "at": AT, "json": JSON})
+def generations(_: Context, host: list[str], at: str = "", json: bool = False) -> int | None:
+    """List what the host keeps, and what it runs."""
+    from builder import commands
+
+    return commands.look(names(host), "generations", at, json)
+
+
+@command(iterable=["host"], help={"host": f"{HOST} All where not given.", "at": AT, "json": JSON})
+def status(_: Context, host: list[str], at: str = "", json: bool = False) -> int | None:
+    """Tell what the host runs, and where it differs from what is declared."""
+    from builder import commands
+
+    return commands.look(names(host), "status", at, json)
+
+
+@command(iterable=["host"], help={"host": f"{HOST} All where not given.", "at": AT, "json": JSON})
+def verify(_: Context, host: list[str], at: str = "", json: bool = False) -> int | None:
+    """Compare every byte that the host keeps, and every signature."""
+    from builder import commands
+
+    return commands.look(names(host), "verify", at, json)
+
+
+@command(iterable=["host"], help={"host": HOST, "at": AT, "json": JSON})
+def repair(_: Context, host: list[str], at: str = "", json: bool = False) -> int | None:
+    """Have what was changed by hand be as the running generation says."""
+    from builder import commands
+    from builder.deploy import manage
+
+    return commands.change(names(host), manage.repair, at, True, json)
+
+
+@command(
+    iterable=["host"],
+    help={"host": HOST, "keep": "How many generations stay, at least.", "at": AT, "json": JSON},
+)
+def gc(_: Context, host: list[str], keep: int = 10, at: str = "", json: bool = False) -> int | None:
+    """Delete on the host what nothing needs."""
+    from builder import commands
+    from builder.deploy import manage
+
+    return commands.change(names(host), manage.gc(keep), at, True, json)
+
+
+@command(iterable=["host"], help={"host": HOST, "at": AT, "yes": YES, "json": JSON})
+def remove(
+    _: Context, host: list[str], at: str = "", yes: bool = False, json: bool = False
+) -> int | None:
+    """Have the host be as it was found; only guests that we made stay, stopped."""
+    from builder import commands
+    from builder.deploy import manage
+
+    return commands.change(names(host), manage.remove, at, yes, json)
+
+
+@command(
     help={
         "deep": "Also what takes long.",
         "k": "Only tests that match this expression. More of pytest's options go after --",
@@ -157,7 +311,33 @@ def bench(_: Context, rounds: int = 5, only: str = "", json: bool = False) -> in
     return bench.run(rounds, only, json)
 
 
-namespace = Collection(check, build, diff, test, lint, docs, bench)
+SHAPE = {
+    "shape": "lab: routed, as configs/hosts/lab.yaml; or lab-bridged: management on vmbr0.",
+    "json": JSON,
+}
+
+
+@command(help=SHAPE)
+def lab_up(_: Context, shape: str = "lab", json: bool = False) -> int | None:
+    """Make a host on this machine to deploy to, in containers (as root; Debian)."""
+    from builder.lab import commands
+
+    return commands.up(shape, json)
+
+
+@command(help=SHAPE)
+def lab_down(_: Context, shape: str = "lab", json: bool = False) -> int | None:
+    """Take away what lab.up made, however far it came."""
+    from builder.lab import commands
+
+    return commands.down(shape, json)
+
+
+namespace = Collection(
+    *(check, build, diff, plan, deploy, rollback, generations, status, verify, repair, gc, remove),
+    *(test, lint, docs, bench),
+)
 namespace.add_collection(Collection("ca", init=ca_init))
 namespace.add_collection(Collection("key", init=key_init))
 namespace.add_collection(Collection("inputs", update=inputs_update))
+namespace.add_collection(Collection("lab", up=lab_up, down=lab_down))

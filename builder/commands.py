@@ -15,7 +15,11 @@ from builder import cli
 
 if TYPE_CHECKING:
     from builder.build import Built
+    from builder.deploy.deploy import Order
+    from builder.deploy.front import Ground
+    from builder.deploy.manage import Act
     from builder.fresh import Form
+    from builder.lab.state import State
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -156,6 +160,64 @@ def key_init(no_passphrase: bool) -> int:
     key = keys.init(keys.default(os.environ), passphrase=not no_passphrase)
     print(f"{key.path}\n{key.public}")
     return cli.DONE
+
+
+def deploy(hosts: Sequence[str], order: Order, yes: bool, json: bool) -> int:
+    """Put each host's release on it, or only plan it; what is stale is built first."""
+    from builder.deploy import front
+
+    return front.put(_ground, _hosts(hosts, every=order.only_plan), order, yes, json)
+
+
+def look(hosts: Sequence[str], name: str, at: str, json: bool) -> int:
+    """Ask hosts: generations, status or verify."""
+    from builder.deploy import front
+
+    return front.manage_each(_ground, _hosts(hosts, every=True), front.LOOKS[name], at, True, json)
+
+
+def change(hosts: Sequence[str], act: Act, at: str, yes: bool, json: bool) -> int:
+    """Roll hosts back, repair them, collect their garbage, or take all of ours off them."""
+    from builder.deploy import front
+
+    return front.manage_each(_ground, _hosts(hosts, every=False), act, at, yes, json)
+
+
+def _hosts(hosts: Sequence[str], every: bool) -> Iterator[str]:
+    from builder.deploy import front
+    from builder.lab.shape import NETWORKS
+
+    declared = [path.stem for path in (ROOT / "configs" / "hosts").glob("*.yaml")]
+    labs = [name for name in NETWORKS if name in hosts]
+    return front.named(hosts, {*declared, *labs}, every)
+
+
+def _ground(host: str) -> Ground:
+    """A lab that is up has a project, an ssh and keys of its own; all others share this one."""
+    from builder.deploy import ssh
+    from builder.deploy.front import Ground
+    from builder.lab.shape import NETWORKS, Lab
+    from builder.lab.state import State
+
+    lab = State.of(Lab.of(host)) if host in NETWORKS else None
+    if lab is None or lab.found() is None:
+        return Ground(ROOT, None, ssh.chosen(), lambda: _refresh([host]))
+    reach = (*ssh.chosen(), "-F", str(lab.ssh_config))
+    return Ground(lab.project, lab.folder / "deploy", reach, lambda: _lab_built(lab, host))
+
+
+def _lab_built(lab: State, host: str) -> None:
+    from builder import build, keys
+
+    named = {**os.environ, keys.VARIABLE: str(lab.signing_key)}
+    build.build(lab.project, [host], keys.find(named), cli.progress)
+
+
+def _refresh(hosts: Sequence[str]) -> None:
+    from builder import fresh
+
+    if fresh.answer(str(ROOT), hosts, "text") is None:
+        _build(hosts, False)
 
 
 def docs() -> int:

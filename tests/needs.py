@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
+from ctypes.util import find_library
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,11 +61,18 @@ def _index() -> bool:
 NEEDS = {
     "apt-get": program("apt-get", "apt"),
     "curl": program("curl"),
+    "fuse": Need(
+        lambda: os.path.exists("/dev/fuse") and find_library("fuse3") is not None,
+        "apt-get install fuse3, on a machine with /dev/fuse",
+        "fuse3",
+    ),
     "ip": program("ip", "iproute2"),
     "mmdebstrap": program("mmdebstrap"),
     "nft": program("nft", "nftables"),
     "openssl": program("openssl"),
     "ssh-keygen": program("ssh-keygen", "openssh-client"),
+    # Not installed unasked: Debian starts it at once, on port 22.
+    "sshd": Need(lambda: which("sshd") is not None, "apt-get install openssh-server"),
     "unshare": program("unshare", "util-linux"),
     "zstd": program("zstd"),
     "index": Need(_index, "a network where pip reaches its package index"),

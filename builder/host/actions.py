@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -26,6 +27,10 @@ from .state import load_journal, load_record
 from .store import Store
 from .transaction import DegradedError, Host, Limits, UndoneError
 
+_LATER = "75"
+"""How a unit ends that its timer starts again (EX_TEMPFAIL): what it needs is not there yet."""
+_TOLD = 1 << 20
+"""How much of the events stays, in bytes."""
 _LOST = 0.05
 """Seconds between two looks at the events of a transaction that runs as a unit of its own."""
 
@@ -127,6 +132,7 @@ def collect(given: argparse.Namespace) -> None:
         for path in list(garbage):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
             count += 1
+        _shorten(host.paths)
         host.tell("collected", {"count": count})
 
 
@@ -138,11 +144,18 @@ def remove(_given: argparse.Namespace) -> None:
         host.tell("active", {"generation": 0, "changed": True})
     guard.uninstall(host.paths)
     files.remove(host.paths.command)
-    shutil.rmtree(host.paths.home)
+    for path in host.paths.home.iterdir():
+        # Templates are the operator's own: from them, guests would be made again.
+        if path.name != "templates":
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    with contextlib.suppress(OSError):
+        host.paths.home.rmdir()
 
 
 def serve(_given: argparse.Namespace) -> None:
     """Talk with the deployer."""
+    # Of a deployer whose network went away, nobody would ever hear: two hours, and it ends.
+    signal.alarm(7200)
     serving.Session(_host(), serving.follow).run(sys.stdin.buffer, sys.stdout.buffer)
 
 
@@ -178,7 +191,10 @@ def _faults(found: Platform, wanted: Release | None) -> Iterable[str]:
             continue
         listed = ("systemctl", "list-units", "--failed", "--plain", "--no-legend", "phoenix-*")
         for line in found.inside(ref.id, *listed)[1].splitlines():
-            yield f"guest {ref.id} ({ref.name}): {line.split()[0]} failed"
+            unit = line.split()[0]
+            asked = ("systemctl", "show", "--value", "--property=ExecMainStatus", unit)
+            if found.inside(ref.id, *asked)[1].strip() != _LATER:
+                yield f"guest {ref.id} ({ref.name}): {unit} failed"
 
 
 def _used(found: Platform, guest: int) -> list[str] | None:
@@ -189,6 +205,13 @@ def _used(found: Platform, guest: int) -> list[str] | None:
     if code not in (0, 1):  # 1: it has no slots
         return None
     return [line.split("/")[3] for line in said.splitlines() if line.startswith("/opt/phoenix/")]
+
+
+def _shorten(paths: Paths) -> None:
+    """Of the events keep the last ones."""
+    told = files.read(paths.events) or b""
+    if len(told) > _TOLD:
+        files.write(paths.events, told[-_TOLD:].partition(b"\n")[2])
 
 
 @contextlib.contextmanager

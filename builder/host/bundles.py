@@ -1,4 +1,4 @@
-"""Secrets, delivered beside a release: per guest that needs any, a folder that its root alone reads.
+"""Secrets, delivered beside a release: per guest that needs any, a folder for its root alone.
 
 A bundle's name follows from which secrets they are and which public certificate they belong to,
 never from what is in them: a host that has the bundle is not sent it again. What was renewed

@@ -8,7 +8,7 @@ last. Going back is the same list from its end.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Protocol
@@ -35,12 +35,13 @@ class Goal:
 
 @dataclass(frozen=True, slots=True)
 class Live:
-    """What stands there: files by path (None for nothing), links by path, and the content of the
-    targets that are ours, by digest."""
+    """What stands there: files by path (None for nothing), links by path, the content of the
+    targets that are ours, by digest, and the modes of those files that have one to choose."""
 
     files: Mapping[str, bytes | None]
     links: Mapping[str, str | None]
     contents: Mapping[str, bytes]
+    modes: Mapping[str, int]
 
 
 class Confs(Protocol):
@@ -85,11 +86,11 @@ def changes(record: Record, goal: Goal, live: Live, confs: Confs) -> tuple[Chang
     links = _links(record, goal, live)
     after = Record(goal.generation, held, goal.guests)
     ordered = (*links[:-1], *(change for _, change in found), links[-1])
-    needed = tuple(change for change in ordered if change.old != change.new)
+    needed = tuple(change for change in ordered if change.needed)
     if not needed and after == record:
         return ()
     old = dump_record(record) if record != Record() else None
-    return (*needed, Change("/var/lib/phoenix/record", old, dump_record(after), 0o600))
+    return (*needed, Change("/var/lib/phoenix/record", old, dump_record(after), 0o600, 0o600))
 
 
 def _target(
@@ -107,13 +108,16 @@ def _target(
         edited = now != held.written
         base = merge.base(how, now, live.contents[held.content], held.base) if edited else held.base
     if not wanted:
-        mode = held.mode if held else 0o644
-        return Change(path, now, merge.merge(how, base, None, now), mode), None, how
+        mode = held.stood if held else 0o644
+        was = live.modes.get(path, mode)
+        return Change(path, now, merge.merge(how, base, None, now), mode, was), None, how
     target, content = wanted
+    was = live.modes.get(path, target.mode)
     new = merge.merge(how, base, content, now)
     assert new is not None, f"{path} has content"
-    kept = Held(how, target.mode, target.content.digest, base, new)
-    return Change(path, now, new, target.mode), kept, how
+    stood = held.stood if held else was
+    kept = Held(how, target.mode, target.content.digest, base, stood, new)
+    return Change(path, now, new, target.mode, was), kept, how
 
 
 def _links(record: Record, goal: Goal, live: Live) -> list[Change]:
@@ -210,14 +214,16 @@ def effects(
     after: Mapping[int, Overlay],
     running: Iterable[int],
     takes: Callable[[bytes, bytes], Taken],
+    ran: Collection[int] | None = None,
 ) -> Effects:
     """What follows from `done`; `confs` are the paths of guests' configurations with their ids,
     `before` and `after` the overlays of the guests that are ours, in the order of their start,
     `takes` says how a running guest takes its configuration's change.
 
-    A guest that was ours and does not run is left so: somebody stopped it.
+    A guest that was ours and does not run is left so: somebody stopped it. On the way back those
+    run in the end that `ran` before: what was interrupted may have stopped or started any.
     """
-    changed = [change for change in done if change.old != change.new]
+    changed = [change for change in done if change.needed]
     names = {change.path for change in changed}
     stopped, reloaded = _services(changed)
     alive = set(running)
@@ -226,13 +232,18 @@ def effects(
     for number, overlay in after.items():
         if number in alive:
             guests += _running(number, before.get(number), overlay, rewritten.get(number), takes)
-        elif number not in before:
+        elif number in ran if ran is not None else number not in before:
             guests.append(GuestEffect(number, "start"))
     gone = [
-        GuestEffect(n, "retire" if overlay.made else "leave")
+        GuestEffect(n, "retire" if (overlay.made if ran is None else n not in ran) else "leave")
         for n, overlay in before.items()
         if n not in after and n in alive
     ]
+    for guest in gone:
+        if guest.what == "leave":
+            # It goes on as what its configuration says without us.
+            number, held = guest.number, before[guest.number]
+            guests += _running(number, held, held, rewritten.get(number), takes)
     return Effects(
         stopped=stopped,
         modules=_new(changed, "/etc/modules-load.d/"),

@@ -61,11 +61,27 @@ def write(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 def remove(path: Path) -> None:
     """Have nothing stand at `path`; what is a link or a file goes."""
+    sweep(path)
     try:
         path.unlink()
     except FileNotFoundError:
         return
     sync_folder(path.parent)
+
+
+def sweep(path: Path) -> None:
+    """Take away what a `write` or a `link` of `path` left that was killed."""
+    temporary = path.with_name(_TEMPORARY + path.name)
+    if os.path.lexists(temporary):
+        temporary.unlink()
+
+
+def mode(path: Path) -> int | None:
+    """A file's permission bits, or None where nothing is."""
+    try:
+        return stat.S_IMODE(path.lstat().st_mode)
+    except FileNotFoundError:
+        return None
 
 
 def link(path: Path, target: str) -> None:
@@ -92,7 +108,8 @@ def folder(path: Path, mode: int = 0o755) -> None:
     folder(path.parent)
     with contextlib.suppress(FileExistsError):
         path.mkdir(mode)
-        path.chmod(mode)
+        if not str(path).startswith(PVE):
+            path.chmod(mode)
     sync_folder(path.parent)
 
 

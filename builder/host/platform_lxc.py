@@ -73,12 +73,13 @@ class Lxc:
             commands.run("lxc-usernsexec", "--", *unpack, limit=600, given=stream)
         files.sync_all(home)
 
-    def destroy(self, guest: int) -> None:
+    def destroy(self, guest: int) -> bool:
         """Take away a half-made guest."""
         home = self.paths.at(f"/var/lib/lxc/{guest}")
         if home.exists():
             shutil.rmtree(home)
             files.sync_folder(home.parent)
+        return True
 
     def takes(self, old: bytes, new: bytes) -> Taken:
         """liblxc reads its file at a start only."""

@@ -8,25 +8,19 @@ each write first makes sure of both, under the lock that PVE's own tools take fo
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import re
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from . import commands, files, pve_conf
+from . import commands, files, pve_conf, pve_lock
 from .commands import FailedError
 from .decide import Taken
 from .paths import Paths
 
 _CONF = re.compile(r"/etc/pve/lxc/([1-9]\d*)\.conf")
 _NETWORK = "/etc/network/interfaces"
-_NETWORK_LOCK = "/etc/network/.pve-interfaces.lock"
-_PATIENCE = 10.0
-"""Seconds that PVE's own tools wait for a lock (PVE::AbstractConfig, PVE::INotify)."""
 _SHUTDOWN = 60
 _COMMANDS = re.compile(r"@/var/lib/lxc/([1-9]\d*)/command$", re.MULTILINE)
 
@@ -67,14 +61,15 @@ class Proxmox:
     @contextlib.contextmanager
     def locked(self, path: str) -> Iterator[None]:
         """Hold what PVE's own tools hold while they change this file; raises FailedError."""
-        lock = _NETWORK_LOCK if path == _NETWORK else ""
-        if match := _CONF.fullmatch(path):
-            lock = f"/run/lock/lxc/pve-config-{match[1]}.lock"
-        with self._flock(lock) if lock else contextlib.nullcontext():
+        match = _CONF.fullmatch(path)
+        lock = pve_lock.guest(match[1]) if match else pve_lock.NETWORK if path == _NETWORK else ""
+        with pve_lock.held(self.paths.at(lock)) if lock else contextlib.nullcontext():
             if path.startswith(files.PVE) and (why := self.unready()):
                 raise FailedError(why)
-            if match and (held := pve_conf.keys(self._read(int(match[1])) or b"").get("lock")):
-                raise FailedError(f"guest {match[1]} is locked ({held})")
+            conf = (self._read(int(match[1])) if match else None) or b""
+            # Since we hold its flock, nobody is about a file that has nothing but a lock.
+            if (held := pve_conf.keys(conf).get("lock")) and not pve_conf.bare(conf):
+                raise FailedError(f"{path}: the guest is locked ({held})")
             yield
 
     def problems(
@@ -95,7 +90,7 @@ class Proxmox:
                 yield f"guest {guest} {busy}"
             elif guest in creates:
                 yield from self._uncreatable(guest, creates[guest])
-        if self._edited():
+        if pve_lock.busy(self.paths.at(pve_lock.NETWORK)):
             yield "somebody else changes the network's configuration now"
 
     def _uncreatable(self, guest: int, creation: Mapping[str, Any]) -> Iterator[str]:
@@ -114,14 +109,13 @@ class Proxmox:
         options = [*rest, "--tags", pve_conf.NEW]
         commands.run("pct", "create", str(guest), creation["template"], *options, limit=900)
 
-    def destroy(self, guest: int) -> None:
+    def destroy(self, guest: int) -> bool:
         conf = self._read(guest)
         if conf is None:
-            return
-        held = pve_conf.keys(conf)
-        if not pve_conf.tagged(conf, pve_conf.NEW) and held.keys() - {"lock"}:
-            raise FailedError(f"guest {guest} is none that this transaction made: it stays")
-        if held.get("lock") == "create":
+            return True
+        if not pve_conf.tagged(conf, pve_conf.NEW) and not pve_conf.bare(conf):
+            return False
+        if pve_conf.keys(conf).get("lock") == "create":
             commands.run("pct", "unlock", str(guest))
         # pct takes the guest's firewall file along, which may have been there before.
         rules = self.paths.at(f"/etc/pve/firewall/{guest}.fw")
@@ -129,6 +123,7 @@ class Proxmox:
         commands.run("pct", "destroy", str(guest), limit=300)
         if before is not None:
             files.write(rules, before, 0o640)
+        return True
 
     def start(self, guest: int) -> None:
         commands.run("pct", "start", str(guest), limit=120)
@@ -183,32 +178,3 @@ class Proxmox:
 
     def _text(self, path: str) -> str:
         return self.paths.at(path).read_text()
-
-    def _edited(self) -> bool:
-        """Whether somebody holds the network's lock."""
-        path = self.paths.at(_NETWORK_LOCK)
-        if not path.exists():
-            return False
-        with path.open("ab") as stream:
-            return not _taken(stream.fileno())
-
-    @contextlib.contextmanager
-    def _flock(self, lock: str) -> Iterator[None]:
-        path: Path = self.paths.at(lock)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        end = time.monotonic() + _PATIENCE
-        # Never unlinked: who waits for it holds the file that he opened.
-        with path.open("ab") as stream:
-            while not _taken(stream.fileno()):
-                if time.monotonic() > end:
-                    raise FailedError(f"can't get the lock {lock}: another program holds it")
-                time.sleep(0.05)
-            yield
-
-
-def _taken(handle: int) -> bool:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

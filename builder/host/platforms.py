@@ -44,9 +44,9 @@ class Platform(Protocol):
     def create(self, guest: int, creation: Mapping[str, Any]) -> None:
         """Make a guest, stopped; raises FailedError."""
 
-    def destroy(self, guest: int) -> None:
-        """Take away a guest that `create` has made, or half made; raises FailedError for another's
-        that has got its number meanwhile."""
+    def destroy(self, guest: int) -> bool:
+        """Take away a guest that `create` has made, or half made; False where another one has got
+        its number meanwhile, which stays."""
 
     def takes(self, old: bytes, new: bytes) -> Taken:
         """How a running guest takes it that its configuration has become `new`."""

@@ -76,8 +76,16 @@ def options(old: bytes, new: bytes) -> list[str]:
     return [*given, *(["--delete", ",".join(gone)] if gone else [])]
 
 
+def bare(conf: bytes) -> bool:
+    """Whether this is all that a `pct create` which died has left."""
+    return keys(conf).keys() <= {"lock"}
+
+
 def between(old: bytes, new: bytes, now: bytes) -> bool:
-    """Whether `now` is half way from `old` to `new`, as PVE writes it when only part is set."""
+    """Whether `now` is half way from `old` to `new`, as PVE writes it when only part is set; also
+    where the cluster fell back behind the guest's creation."""
+    if bare(now):
+        return True
     ends, there = (keys(old), keys(new)), keys(now)
     every = ends[0].keys() | ends[1].keys() | there.keys()
     return all(

@@ -10,6 +10,7 @@ bytes. The last line of an answer says `"ok"` or `"error"`; those before it are 
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import select
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from . import bundles, files, foreign, generations, signed, stream, transaction
+from . import bundles, commands, files, foreign, generations, signed, stream, transaction
 from .commands import FailedError
 from .paths import Paths
 from .release import LONGEST, Object, Release, release
@@ -56,7 +57,7 @@ class Session:
         self.signers: bytes | None = None
         self.wanted: tuple[bytes, bytes, Release] | None = None
         self.bundles: dict[int, str] = {}
-        self.parts, self.secret = Parts(open(os.devnull, "rb")), b""  # noqa: SIM115
+        self.parts, self.secret = Parts(io.BytesIO()), b""
 
     def run(self, asked: IO[bytes], answers: IO[bytes]) -> None:
         """Answer requests until the connection ends; a refusal is an answer too."""
@@ -201,7 +202,7 @@ class Session:
         with stream.plain(request["codec"], self.parts) as source:
             for each, begin in wanted:
                 store.receive(each.digest, begin, each.size - begin, source)
-                store.accept(each)
+        store.accept(each for each, _ in wanted)
         yield {"ok": True}
 
     def _bundles(self, request: Request) -> Iterator[Answer]:
@@ -214,7 +215,7 @@ class Session:
     def _secrets(self, request: Request) -> Iterator[Answer]:
         """A guest's bundle: exactly the files that the staged release names."""
         wanted, guest = self._staged()[2], request["guest"]
-        name = next(ref.name for ref in wanted.guests if ref.id == guest)
+        name = {ref.id: ref.name for ref in wanted.guests}[guest]
         modes = {each.file: each.mode for each in wanted.secrets if each.guest == name}
         sizes: dict[str, int] = dict(request["files"])
         if sizes.keys() != modes.keys() or sum(sizes.values()) != len(self.secret):
@@ -315,8 +316,10 @@ def _told(journal: bytes) -> Answer:
 
 
 def _install(host: Host, program: Path) -> None:
-    """Have the command be this program, which can activate every kept generation."""
+    """Have the command be this program, which can activate every kept generation. The guard runs it
+    too, so one that does not start is none."""
     if files.leads(host.paths.command) != str(program):
+        commands.run(str(program), "generations")
         files.folder(host.paths.command.parent)
         files.link(host.paths.command, str(program))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from .release import canonical
@@ -23,12 +23,13 @@ Stage = Literal["preparing", "changing", "confirming"]
 @dataclass(frozen=True, slots=True)
 class Held:
     """A target that is ours: the digest of its content in the release, what stood there without
-    us, and what we wrote."""
+    us, with which mode, and what we wrote."""
 
     merge: str
     mode: int
     content: str
     base: bytes | None
+    stood: int
     written: bytes
 
 
@@ -54,20 +55,33 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One name on the host, before and after; None where nothing stands. A link's content is where
-    it leads, and it has no mode."""
+    """One name on the host, before and after; None where nothing stands. `mode` is the file's
+    afterwards, `was` before. A link's content is where it leads, and it has no mode."""
 
     path: str
     old: bytes | None
     new: bytes | None
     mode: int = 0o644
+    was: int = 0o644
     link: bool = False
+
+    @property
+    def needed(self) -> bool:
+        """Whether it changes anything."""
+        return self.old != self.new or (self.mode != self.was and self.new is not None)
+
+    @property
+    def back(self) -> Change:
+        """The change that takes this one back."""
+        return replace(self, old=self.new, new=self.old, mode=self.was, was=self.mode)
 
 
 @dataclass(frozen=True, slots=True)
 class Journal:
     """A transaction. `deadline` is in seconds since the epoch; `creates` the guests that it makes,
-    recorded before they are."""
+    recorded before they are; `running` are those that ran when it began. The last of the changes
+    is the record's: it is made just before the effects, and taken back just after theirs. While
+    the new one stands, what runs may be of the new generation."""
 
     generation: int
     before: int
@@ -75,6 +89,7 @@ class Journal:
     deadline: float
     why: str
     creates: tuple[int, ...] = ()
+    running: tuple[int, ...] = ()
     changes: tuple[Change, ...] = ()
 
 
@@ -117,7 +132,8 @@ def load_journal(data: bytes) -> Journal:
     """The journal of its bytes."""
     plain = _load(data)
     changes = tuple(Change(**_values(each)) for each in plain.pop("changes"))
-    return Journal(**plain | {"changes": changes, "creates": tuple(plain["creates"])})
+    numbers = {key: tuple(plain[key]) for key in ("creates", "running")}
+    return Journal(**plain | numbers | {"changes": changes})
 
 
 def _load(data: bytes) -> Any:

@@ -58,16 +58,24 @@ class Store:
                 out.write(chunk)
                 length -= len(chunk)
 
-    def accept(self, wanted: Object) -> None:
-        """Move a whole file that has come into the store; raises RefusedError for another one."""
-        if self.has(wanted.digest):
-            return
-        path = self.paths.incoming / wanted.digest
-        if self.begun(wanted.digest) != wanted.size or _digest(path) != wanted.digest:
-            path.unlink(missing_ok=True)
-            raise RefusedError(f"{wanted.digest} is not what came under that name: send it again")
-        path.chmod(0o444)
-        os.rename(path, self.path(wanted.digest))
+    def accept(self, wanted: Iterable[Object]) -> None:
+        """Move whole files that have come into the store; raises RefusedError where one of them is
+        another than it should be, and forgets that.
+
+        What has a name in the store is whole, also after a power cut.
+        """
+        sizes = {each.digest: each.size for each in wanted if not self.has(each.digest)}
+        come = {each: self.paths.incoming / each for each in sizes}
+        wrong = [d for d, path in come.items() if self.begun(d) != sizes[d] or _digest(path) != d]
+        for each in wrong:
+            come[each].unlink(missing_ok=True)
+        if wrong:
+            raise RefusedError(f"{wrong[0]} is not what came under that name: send it again")
+        for path in come.values():
+            path.chmod(0o444)
+        files.sync_all(self.paths.incoming)
+        for each, path in come.items():
+            os.rename(path, self.path(each))
 
     def read(self, digest: str) -> bytes:
         """A file's bytes; raises RefusedError where it lacks or was altered."""
@@ -160,6 +168,8 @@ class Store:
             files.folder(self.paths.incoming, 0o700)
             shutil.copyfile(self.path(digest, not program), temporary)
             temporary.chmod(0o555 if program else 0o444)
+            with temporary.open("rb") as stream:
+                os.fsync(stream.fileno())
             os.rename(temporary, path)
         return path
 

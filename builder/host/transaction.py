@@ -8,8 +8,9 @@ Until the journal is closed nothing is decided: whoever finds it open takes ever
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -71,7 +72,7 @@ def activate(
     not be, or where it was settled and something fails.
     """
     with files.locked(host.paths.lock, who):
-        _closed(host)
+        _finish(host)
         record = load_record(files.read(host.paths.record))
         wanted = read_generation(host, number)
         goal = _goal(host, number, wanted, record, generations.bundles_of(host.paths, number))
@@ -80,35 +81,32 @@ def activate(
         live = observe(host, record, goal)
         if sealed and decide.seal(live, record) != sealed:
             raise RefusedError("the host changed since the plan was made")
-        journal = Journal(number, record.generation, "preparing", 0, who, tuple(creates))
+        running = tuple(guest for guest, runs in host.platform.all().items() if runs)
+        journal = Journal(number, record.generation, "preparing", 0, who, tuple(creates), running)
         try:
             _prepare(host, journal, wanted, creates)
             changes = decide.changes(record, goal, observe(host, record, goal), host.platform)
             if not changes:
                 close(host, journal)
                 return False
-            journal = replace(
-                journal, stage="changing", deadline=time.time() + limits.activate, changes=changes
-            )
-            _begin(host, journal, limits.activate)
+            journal = _begin(host, journal, changes, limits.activate)
             host.tell("changing", {"generation": number, "count": len(changes) - 1})
             _apply(host, changes)
-            host.tell("effects", {})
-            _perform(host, _effects(host, record, goal.guests, changes))
-            host.tell("health", {})
-            if faults := list(host.health(wanted)):
-                raise FailedError("; ".join(faults))
+            effects = _effects(host, record, goal.guests, changes, running)
+            fault = _runs(host, effects, wanted)
+            if fault and not settle:
+                raise FailedError(fault)
+            if limits.confirm is None:
+                close(host, journal)
+            else:
+                _await(host, journal, limits.confirm)
         except (FailedError, RefusedError, OSError) as error:
             host.tell("failed", {"why": str(error)})
-            if settle and journal.changes:
-                close(host, journal)
-                raise DegradedError(str(error)) from error
             undo(host, journal)
             raise UndoneError(str(error)) from error
-        if limits.confirm is None:
-            close(host, journal)
-        else:
-            _await(host, journal, limits.confirm)
+    if fault:
+        host.tell("failed", {"why": fault})
+        raise DegradedError(fault)
     return True
 
 
@@ -120,7 +118,8 @@ def plan(host: Host, wanted: Release, used: Mapping[int, str] | None = None) -> 
     creates = _missing(host, wanted)
     live = observe(host, record, goal)
     changes = decide.changes(record, goal, live, host.platform)
-    found = _effects(host, record, goal.guests, changes)
+    running = [number for number, runs in host.platform.all().items() if runs]
+    found = _effects(host, record, goal.guests, changes, running)
     return {
         "seal": decide.seal(live, record),
         "problems": list(_problems(host, wanted, record, creates)),
@@ -182,35 +181,25 @@ def take_back(host: Host, who: str, early: bool = False, patience: float = PATIE
         return True
 
 
-def undo(
-    host: Host, journal: Journal, early: bool = False, patience: float = PATIENCE
-) -> None:
+def undo(host: Host, journal: Journal, early: bool = False, patience: float = PATIENCE) -> None:
     """Bring every name of the journal back, have what runs follow, and close.
 
     It ends with the host as it was, or raises DegradedError; no health check takes it back. What
     lies on the root file system goes first: where the cluster's can't be written because the
     network is cut, it comes back with the network. `patience`: how many seconds it is awaited.
+
+    The record goes back last: while the new one stands, all effects are taken back, those of an
+    interrupted way back once more. After `early`, which is before anything runs, none is left.
     """
-    changes = [*reversed(journal.changes)]
     try:
-        back = [_returned(host, journal, c) for c in changes if not _late(c.path)]
-        if early:
-            return
-        after = load_record(files.read(host.paths.record))
-        record = load_record(journal.changes[-1].new) if journal.changes else after
-        late = [change for change in changes if _late(change.path)]
-        if (late or journal.creates) and host.platform.unready():
-            _perform(host, replace(_effects(host, record, after.guests, back), guests=()))
-            back = []
-            _await_ready(host, patience)
-        back += [_returned(host, journal, change) for change in late]
-        _perform(host, _effects(host, record, after.guests, back))
-        for guest in journal.creates:
-            host.platform.destroy(guest)
-        close(host, journal)
-    except (FailedError, OSError) as error:
+        # Whoever finds this interrupted goes on with it.
+        if journal.changes and files.read(host.paths.journal) is None:
+            files.write(host.paths.journal, dump_journal(journal), 0o600)
+        made = {host.platform.conf(n) for n in journal.creates if not host.platform.exists(n)}
+        changes = [change for change in reversed(journal.changes) if change.path not in made]
+        _undo(host, journal, changes, patience, early)
+    except (FailedError, RefusedError, OSError) as error:
         raise DegradedError(str(error)) from error
-    host.tell("undone", {"generation": journal.before})
 
 
 def close(host: Host, journal: Journal) -> None:
@@ -218,10 +207,13 @@ def close(host: Host, journal: Journal) -> None:
     if any(change.path.startswith(files.PVE) for change in journal.changes):
         # The cluster file system's fsync does nothing; its database is written through here.
         files.sync_all(host.paths.at("/var/lib/pve-cluster"))
-    files.remove(host.paths.journal)
+    if files.read(host.paths.journal) is not None:
+        files.remove(host.paths.journal)
     if host.guarded:
         for stage in ("changing", "confirming"):
-            guard.disarm(journal.generation, stage)
+            # A timer that is left finds no journal.
+            with contextlib.suppress(FailedError):
+                guard.disarm(journal.generation, stage)
 
 
 def read_generation(host: Host, number: int) -> Release | None:
@@ -242,6 +234,7 @@ def observe(host: Host, record: Record, goal: Goal) -> Live:
         {path: files.read(host.paths.at(path)) for path in names},
         {path: files.leads(host.paths.at(path)) for path in links},
         contents,
+        {p: m for p in names if not _late(p) and (m := files.mode(host.paths.at(p))) is not None},
     )
 
 
@@ -312,12 +305,15 @@ def _prepare(
         host.platform.create(guest, creation)
 
 
-def _begin(host: Host, journal: Journal, seconds: int) -> None:
+def _begin(host: Host, journal: Journal, changes: tuple[Change, ...], seconds: int) -> Journal:
     """From here on, whatever happens, this transaction is confirmed or taken back."""
+    deadline = time.time() + seconds
+    begun = replace(journal, stage="changing", deadline=deadline, changes=changes)
     if host.guarded:
         guard.install(host.paths)
         guard.arm(journal.generation, "changing", seconds)
-    files.write(host.paths.journal, dump_journal(journal), 0o600)
+    files.write(host.paths.journal, dump_journal(begun), 0o600)
+    return begun
 
 
 def _await(host: Host, journal: Journal, seconds: int) -> None:
@@ -328,6 +324,68 @@ def _await(host: Host, journal: Journal, seconds: int) -> None:
     if host.guarded:
         guard.disarm(journal.generation, "changing")
     host.tell("confirming", {"generation": journal.generation, "seconds": seconds})
+
+
+def _undo(
+    host: Host, journal: Journal, changes: list[Change], patience: float, early: bool
+) -> None:
+    """As `undo` says; `changes` in the order in which they go back."""
+    records, (near, late) = changes[:1], _apart(changes[1:])
+    for change in near:
+        _returned(host, journal, change)
+    for change in records if early else ():
+        _returned(host, journal, change)
+    if early:
+        return
+    runs = any(files.read(host.paths.record) == change.new for change in records)
+    if (late or journal.creates) and host.platform.unready():
+        if runs:
+            _perform(host, replace(_reverse(host, journal), guests=()))
+        _await_ready(host, patience)
+    for change in late:
+        _returned(host, journal, change)
+    if runs:
+        _perform(host, _reverse(host, journal))
+    for guest in journal.creates:
+        _unmake(host, guest)
+    for change in records:
+        _returned(host, journal, change)
+    close(host, journal)
+    host.tell("undone", {"generation": journal.before})
+
+
+def _apart(changes: Iterable[Change]) -> tuple[list[Change], list[Change]]:
+    """The changes on the root file system, and those on the platform's own."""
+    near: list[Change] = []
+    late: list[Change] = []
+    for change in changes:
+        (late if _late(change.path) else near).append(change)
+    return near, late
+
+
+def _unmake(host: Host, guest: int) -> None:
+    if not host.platform.destroy(guest):
+        host.tell("kept", {"guest": guest, "why": "it is none that this transaction made"})
+
+
+def _reverse(host: Host, journal: Journal) -> Effects:
+    """The effects of taking the journal's changes back."""
+    last = journal.changes[-1]
+    before, after = load_record(last.new), load_record(last.old)
+    done = [change.back for change in reversed(journal.changes)]
+    running = [number for number, runs in host.platform.all().items() if runs]
+    return _effects(host, before, after.guests, done, running, journal.running)
+
+
+def _runs(host: Host, effects: Effects, wanted: Release | None) -> str:
+    """Have what runs be as the files say; what does not run so, or "" """
+    try:
+        host.tell("effects", {})
+        _perform(host, effects)
+        host.tell("health", {})
+        return "; ".join(host.health(wanted))
+    except (FailedError, OSError) as error:
+        return str(error)
 
 
 def _perform(host: Host, effects: Effects) -> None:
@@ -359,15 +417,21 @@ def _apply(host: Host, changes: Iterable[Change]) -> None:
             _put(host, replace(change, old=now))
 
 
-def _returned(host: Host, journal: Journal, change: Change) -> Change:
-    """Take one change back; what that was."""
-    if _stands(host, change) == change.old:
+def _returned(host: Host, journal: Journal, change: Change) -> None:
+    """Take one change back."""
+    if not _needs(host, replace(change.back, old=_stands(host, change))):
         # It was never made, and whoever holds its lock may go on.
-        return replace(change, new=change.old)
+        return
     with host.platform.locked(change.path):
-        back = _back(host, journal, change)
-        _put(host, back)
-    return back
+        _put(host, _back(host, journal, change))
+
+
+def _needs(host: Host, change: Change) -> bool:
+    """Whether a change from what stands there does anything; no temporary file is left of it."""
+    path = host.paths.at(change.path)
+    files.sweep(path)
+    plain = change.link or change.new is None or _late(change.path)
+    return change.old != change.new or not (plain or files.mode(path) == change.mode)
 
 
 def _stands(host: Host, change: Change) -> bytes | None:
@@ -380,7 +444,7 @@ def _stands(host: Host, change: Change) -> bytes | None:
 
 def _put(host: Host, change: Change) -> None:
     path = host.paths.at(change.path)
-    if change.new == change.old:
+    if not _needs(host, change):
         return
     files.folder(path.parent)
     if change.new is None:
@@ -394,14 +458,15 @@ def _put(host: Host, change: Change) -> None:
 def _back(host: Host, journal: Journal, change: Change) -> Change:
     """The change that takes `change` back from whatever stands there now."""
     now = _stands(host, change)
+    back = replace(change.back, old=now)
     if change.link or now in (change.old, change.new):
-        return replace(change, old=now, new=change.old)
+        return back
     ends = (change.old, change.new, now)
     if all(each is not None for each in ends) and _is_conf(host, change.path):
         old, new, there = (each or b"" for each in ends)
         if host.platform.between(old, new, there):
-            return replace(change, old=now, new=change.old)
-    return replace(change, old=now, new=_rebased(host, journal, change, now))
+            return back
+    return replace(back, new=_rebased(host, journal, change, now))
 
 
 def _rebased(host: Host, journal: Journal, change: Change, now: bytes | None) -> bytes | None:
@@ -427,11 +492,15 @@ def _late(path: str) -> bool:
 
 
 def _effects(
-    host: Host, before: Record, after: Mapping[int, Any], done: Iterable[Change]
+    host: Host,
+    before: Record,
+    after: Mapping[int, Any],
+    done: Iterable[Change],
+    running: Iterable[int],
+    ran: Collection[int] | None = None,
 ) -> Effects:
     numbers = [*before.guests, *after]
     confs = {host.platform.conf(number): number for number in numbers}
-    running = [number for number, runs in host.platform.all().items() if runs]
     return decide.effects(
         done,
         confs,
@@ -439,6 +508,7 @@ def _effects(
         _overlays(host, after),
         running,
         host.platform.takes,
+        ran,
     )
 
 
@@ -456,9 +526,12 @@ def _open(host: Host) -> Journal | None:
     return None if data is None else load_journal(data)
 
 
-def _closed(host: Host) -> None:
+def _finish(host: Host) -> None:
+    """Take back what somebody began who is gone, since the lock is ours."""
     journal = _open(host)
-    if journal is not None:
+    if journal is not None and journal.stage != "confirming":
+        undo(host, journal)
+    elif journal is not None:
         raise RefusedError(
             f"generation {journal.generation} is {journal.stage} since {journal.why}: "
             "phoenix recover takes it back"

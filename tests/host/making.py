@@ -76,11 +76,12 @@ class Standing:
         self.paths.at(f"/var/lib/lxc/{guest}/rootfs").mkdir(parents=True)
         self.calls.append(("create", guest, creation["template"]))
 
-    def destroy(self, guest: int) -> None:
+    def destroy(self, guest: int) -> bool:
         place = self.paths.at(f"/var/lib/lxc/{guest}")
         (place / "rootfs").rmdir()
         place.rmdir()
         self.calls.append(("destroy", guest))
+        return True
 
 
 def released(
