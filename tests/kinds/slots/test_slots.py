@@ -268,6 +268,13 @@ def test_a_slot_that_does_not_start_harms_nothing(lab: Lab, guest: Machine) -> N
     machine.forget(guest, 7)
 
 
+def test_a_slot_whose_generation_is_gone_is_stopped(guest: Machine) -> None:
+    started(guest, "b")
+    guest.run("ln", "-sfn", "/opt/phoenix/gone", f"{STATE}/nginx/b")
+    do(guest, "stop", "b")
+    assert guest.run("test", "-L", f"{STATE}/nginx/b").code == 1
+
+
 def test_connections_of_a_stopped_slot_are_forgotten(lab: Lab, guest: Machine) -> None:
     """Else a client that comes again by the same port may be led to where nobody listens."""
     if not (programs.folder("nftables") / "usr/sbin/conntrack").exists():
