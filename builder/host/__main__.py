@@ -9,7 +9,8 @@
     phoenix gc [--keep K]              delete what nothing needs
     phoenix remove                     generation 0, and nothing of ours left behind
 
-Started by the deployer, the guard and the boot units: serve, activate, guard, recover --early.
+Started by the deployer, the guard and the boot units: serve, version, activate, guard,
+recover --early.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     verb("gc", actions.collect).add_argument("--keep", type=int, default=10)
     verb("remove", actions.remove)
     verb("serve", actions.serve)
+    verb("version", actions.version)
     guard = verb("guard", actions.guarded)
     guard.add_argument("generation", type=int)
     guard.add_argument("stage")

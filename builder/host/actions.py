@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from . import files, generations, guard, perform, probe, transaction
+from . import VERSION, files, generations, guard, perform, probe, transaction
 from . import serve as serving
 from .commands import FailedError
 from .decide import Effects
@@ -150,6 +150,11 @@ def remove(_given: argparse.Namespace) -> None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     with contextlib.suppress(OSError):
         host.paths.home.rmdir()
+
+
+def version(_given: argparse.Namespace) -> None:
+    """Print which of two programs is the newer one."""
+    print(VERSION)
 
 
 def serve(_given: argparse.Namespace) -> None:

@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from . import bundles, commands, files, foreign, generations, signed, stream, transaction
+from . import VERSION, bundles, commands, files, foreign, generations, signed, stream, transaction
 from .commands import FailedError
 from .paths import Paths
 from .release import LONGEST, Object, Release, release
@@ -316,10 +316,11 @@ def _told(journal: bytes) -> Answer:
 
 
 def _install(host: Host, program: Path) -> None:
-    """Have the command be this program, which can activate every kept generation. The guard runs it
-    too, so one that does not start is none."""
+    """Have the command be this program, unless it is an older one. The guard runs it too, so one
+    that does not start is none."""
     if files.leads(host.paths.command) != str(program):
-        commands.run(str(program), "generations")
+        if int(commands.run(str(program), "version")) < VERSION:
+            return
         files.folder(host.paths.command.parent)
         files.link(host.paths.command, str(program))
 

@@ -142,8 +142,8 @@ class Store:
         for entry in self.entries(guest).values():
             self._place(temporary, entry)
         files.sync_all(place)
+        # Its name is kept no later than that of the link that leads to it, in the same folder.
         os.rename(temporary, made)
-        files.sync_folder(place)
 
     def program(self, digest: str) -> Path:
         """A file of the store as a program, to be run."""

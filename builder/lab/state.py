@@ -113,8 +113,10 @@ class State:
 
     def _ssh(self) -> str:
         return (
-            f"Host {self.lab.name} {self.lab.address}\n"
+            f"Host {self.lab.name}\n"
             f"    HostName {self.lab.address}\n"
+            # Whatever address a deploy gives the host.
+            "Host *\n"
             "    User root\n"
             f"    IdentityFile {self.folder}/id_ed25519\n"
             "    IdentitiesOnly yes\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from builder.deploy.memory import Memory, Place
+from builder.host import VERSION
 from tests.deploy.making import ADDRESS, Project, Wire, deployed
 from tests.host.making import SYSCTL
 
@@ -72,3 +73,16 @@ def test_gzip_where_an_end_has_no_zstd(
     made.release(guests={103: {"bin/x": b"x" * 999_999}})
     assert deployed(made, wire, memory).verdict.result == "done"
     assert wire.bytes() < 150_000
+
+
+def test_a_program_gives_way_to_none_that_is_older(made: Project, wire: Wire, memory: Memory):
+    made.release()
+    deployed(made, wire, memory)
+    first = wire.stage.paths.command.readlink()
+    for number, wins in ((0, False), (VERSION, True), (VERSION + 1, True)):
+        program = f"#!/bin/sh\n# for release {number}\necho {number}\n".encode()
+        made.release(sysctl=f"a = {number + 5}\n", program=program)
+        assert deployed(made, wire, memory).verdict.result == "done"
+        now = wire.stage.paths.command.readlink()
+        assert (now != first) is wins
+        first = now
