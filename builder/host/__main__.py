@@ -9,7 +9,7 @@
     phoenix gc [--keep K]              delete what nothing needs
     phoenix remove                     generation 0, and nothing of ours left behind
 
-Started by the deployer, the guard and the boot units: serve, version, activate, guard,
+Started by the deployer, the guard and units of ours: serve, version, activate, guard, settle,
 recover --early.
 """
 
@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     verb("remove", actions.remove)
     verb("serve", actions.serve)
     verb("version", actions.version)
+    verb("settle", actions.settle)
     guard = verb("guard", actions.guarded)
     guard.add_argument("generation", type=int)
     guard.add_argument("stage")

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from . import VERSION, files, generations, guard, perform, probe, transaction
+from . import VERSION, files, generations, guard, guests, perform, probe, transaction
 from . import serve as serving
 from .commands import FailedError
 from .decide import Effects
@@ -31,6 +31,8 @@ _LATER = "75"
 """How a unit ends that its timer starts again (EX_TEMPFAIL): what it needs is not there yet."""
 _TOLD = 1 << 20
 """How much of the events stays, in bytes."""
+_QUIET, _GRACE = 10.0, 3600.0
+"""Seconds that an old slot is without a connection until it is stopped, and that it has at most."""
 _LOST = 0.05
 """Seconds between two looks at the events of a transaction that runs as a unit of its own."""
 
@@ -150,6 +152,29 @@ def remove(_given: argparse.Namespace) -> None:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
     with contextlib.suppress(OSError):
         host.paths.home.rmdir()
+
+
+def settle(_given: argparse.Namespace) -> None:
+    """Stop old slots that have drained; a unit of its own, since streams may take an hour."""
+    host, began = _host(), time.monotonic()
+    idle = dict[int, float]()
+    while draining := _draining(host):
+        now = time.monotonic()
+        # Until a transaction is closed, going back is a flip to the slot that drains.
+        for guest, free in draining.items() if not host.paths.journal.exists() else ():
+            since = idle.setdefault(guest, now) if free else idle.pop(guest, now)
+            if now - since >= _QUIET or now - began >= _GRACE:
+                with files.locked(host.paths.lock, _who("settle")):
+                    guests.end(host.platform, guest)
+        time.sleep(1)
+
+
+def _draining(host: Host) -> dict[int, bool]:
+    """The guests of which an old slot drains, and whether it is without a connection."""
+    running = host.platform.all()
+    ours = load_record(files.read(host.paths.record)).guests
+    found = {n: guests.drained(host.platform, n) for n in ours if running.get(n)}
+    return {number: free for number, free in found.items() if free is not None}
 
 
 def version(_given: argparse.Namespace) -> None:

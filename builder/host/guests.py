@@ -1,7 +1,7 @@
 """What is done inside of a running guest after its link flipped: only what changed is touched.
 
 A slotted daemon is started in its other slot, asked there, and only then led to; the old slot
-drains, and is stopped when a later `finish` finds it idle or its grace over.
+drains, and is stopped once it is idle or its grace is over, by a unit of its own.
 """
 
 from __future__ import annotations
@@ -56,12 +56,35 @@ def ready(platform: Platform, guest: int, limit: float) -> None:
     raise FailedError(f"guest {guest} has not started after {limit:g} s: {said.strip()}")
 
 
+def drained(platform: Platform, guest: int) -> bool | None:
+    """Whether a guest's old slot has no connection any more; None where none drains."""
+    slot = _draining(platform, guest)
+    return None if slot is None else not int(_inside(platform, guest, _SLOTS, "busy", slot))
+
+
+def end(platform: Platform, guest: int) -> None:
+    """Stop a guest's old slot, whoever is still connected."""
+    slot = _draining(platform, guest)
+    if slot is not None:
+        _inside(platform, guest, _SLOTS, "stop", slot)
+
+
+def _draining(platform: Platform, guest: int) -> str | None:
+    """The slot that runs, and to which no traffic is led."""
+    code, said = platform.inside(guest, "ls", "/run/phoenix-slots")
+    if code or not said.split():
+        return None
+    other = _OTHER[_inside(platform, guest, _SLOTS, "live").strip()]
+    return other if other in said.split() else None
+
+
 def _slot(platform: Platform, guest: int, daemon: str, ask: Ask, limit: float) -> None:
     live = _inside(platform, guest, _SLOTS, "live").strip()
     other = _OTHER[live]
-    # Left from a change before that still drains: this one needs the slot.
-    _inside(platform, guest, _SLOTS, "stop", other)
-    _inside(platform, guest, _SLOTS, "start", other)
+    if not _runs(platform, guest, daemon, other):
+        # One that still drains from a change before is ended: this change needs its place.
+        _inside(platform, guest, _SLOTS, "stop", other)
+        _inside(platform, guest, _SLOTS, "start", other)
     end = time.monotonic() + limit
     while (fault := ask(guest, daemon, other)) is not None:
         if time.monotonic() > end:
@@ -69,6 +92,15 @@ def _slot(platform: Platform, guest: int, daemon: str, ask: Ask, limit: float) -
         time.sleep(0.05)
     _inside(platform, guest, _SLOTS, "flip", other)
     _inside(platform, guest, _SLOTS, "drain", live)
+
+
+def _runs(platform: Platform, guest: int, daemon: str, slot: str) -> bool:
+    """Whether a slot still runs from what is the running folder again: going back is one flip."""
+    unit = f"systemctl --quiet is-active phoenix-{daemon}@{slot}.service"
+    links = f"readlink /var/lib/phoenix/slots/{daemon}/{slot}; readlink -f /opt/phoenix/current"
+    code, said = platform.inside(guest, "sh", "-c", f"{unit} && {{ {links}; }}")
+    lines = said.split()
+    return code == 0 and len(lines) == 2 and f"{lines[0]}/".startswith(f"{lines[1]}/")
 
 
 def _inside(platform: Platform, guest: int, *command: str) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from . import commands, guests, network, owed
-from .decide import Effects
+from .decide import Effects, GuestEffect
 from .guests import Ask
 from .paths import Paths
 from .platforms import Platform
 
 LIMIT = 120.0
 """Seconds that a guest's start, or a daemon's, may take."""
+_COMMAND = "/usr/local/sbin/phoenix"
 
 
 def perform(paths: Paths, platform: Platform, effects: Effects, ask: Ask) -> None:
@@ -23,18 +24,26 @@ def perform(paths: Paths, platform: Platform, effects: Effects, ask: Ask) -> Non
     # One that has not got its folder, or not as its configuration has it, runs as it did.
     owing = {*owed.owing(paths, platform)}
     for guest in effects.guests:
-        if guest.what == "restart":
-            platform.stop(guest.number)
-        if guest.what in ("restart", "start"):
-            platform.start(guest.number)
-            guests.ready(platform, guest.number, LIMIT)
-        elif guest.what == "hot":
-            platform.adjust(guest.number, guest.was.encode("latin-1"))
-        elif guest.what == "owe":
+        if guest.what == "owe":
             owed.note(paths, platform, guest.number)
             owing.add(guest.number)
-        elif guest.what == "switch" and guest.number not in owing:
+        elif guest.what != "switch":
+            _guest(platform, guest)
+        elif guest.number not in owing:
             guests.switch(platform, guest, ask, LIMIT)
+    if any(guest.daemons for guest in effects.guests):
+        # Where one runs already, it looks at all guests until none drains.
+        commands.status("systemd-run", "--collect", "--unit=phoenix-settle", _COMMAND, "settle")
+
+
+def _guest(platform: Platform, guest: GuestEffect) -> None:
+    if guest.what == "restart":
+        platform.stop(guest.number)
+    if guest.what in ("restart", "start"):
+        platform.start(guest.number)
+        guests.ready(platform, guest.number, LIMIT)
+    elif guest.what == "hot":
+        platform.adjust(guest.number, guest.was.encode("latin-1"))
 
 
 def _host(paths: Paths, effects: Effects) -> None:
