@@ -202,9 +202,7 @@ def stand_in(tmp_path: Path) -> Path:
     text = (
         (ROOT / "tasks.py").read_text().replace("\nnamespace = ", "\n" + EXTRA + "\nnamespace = ")
     )
-    (tmp_path / "tasks.py").write_text(
-        text.replace("Collection(check,", "Collection(extra, check,")
-    )
+    (tmp_path / "tasks.py").write_text(text.replace("*(check,", "*(extra, check,"))
     return tmp_path
 
 

@@ -32,6 +32,7 @@ _ENDS: tuple[tuple[type[Exception], int, str], ...] = (
     (RefusedError, REFUSED, "refused"),
     (BusyError, REFUSED, "busy"),
     (FailedError, REFUSED, "failed"),
+    (OSError, REFUSED, "failed"),
     (UndoneError, UNDONE, "taken back"),
     (DegradedError, DEGRADED, "degraded"),
 )

@@ -63,6 +63,16 @@ def trusted(paths: Paths, number: int) -> Kept:
     return found
 
 
+def same_host(paths: Paths, wanted: Release) -> None:
+    """Raise RefusedError for the release of another host than the kept ones are for."""
+    for each in all_kept(paths)[-1:]:
+        ours, theirs = ((of.site, of.host) for of in (each.release, wanted))
+        if ours != theirs:
+            raise RefusedError(
+                f"the release is for {theirs[1]} of {theirs[0]}, and this is {ours[1]} of {ours[0]}"
+            )
+
+
 def keep(
     paths: Paths, manifest: bytes, signature: bytes, bundles: Mapping[int, str] | None = None
 ) -> int:

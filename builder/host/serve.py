@@ -158,6 +158,7 @@ class Session:
         wanted = release(manifest)
         if wanted.unready:
             raise RefusedError("; ".join(wanted.unready))
+        generations.same_host(self.host.paths, wanted)
         self.wanted, self.bundles = (manifest, signature, wanted), {}
         yield {"ok": True, "signer": who}
 

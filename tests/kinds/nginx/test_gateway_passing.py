@@ -169,12 +169,19 @@ def test_tcp(names: list[str]) -> None:
             with client(nginx.space, GATEWAY, DB, name) as stream:
                 with contextlib.suppress(OSError):  # closed before it was sent
                     stream.sendall(b"hello")
-                assert stream.recv(100) == (b"HELLO" if names == [DB_NAME] else b"")
+                assert _received(stream) == (b"HELLO" if names == [DB_NAME] else b"")
         assert set(mesh.names) == {DB_NAME}
-            # The alert is lost where the connection is reset before it was read.
+        # The alert is lost where the connection is reset before it was read.
         for name in ("evil.example.org", CHAT):
             with pytest.raises(ssl.SSLError, match=r"INTERNAL_ERROR|EOF"):
                 client(nginx.space, GATEWAY, DB, name)
+
+
+def _received(stream: ssl.SSLSocket) -> bytes:
+    """What comes; nothing where the connection was ended, however that was done."""
+    with contextlib.suppress(ConnectionResetError):
+        return stream.recv(100)
+    return b""
 
 
 def test_tcp_connections_are_of_a_client() -> None:

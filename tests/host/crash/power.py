@@ -1,0 +1,128 @@
+"""The host program on a machine whose power is cut, at every moment and in every way.
+
+    python -m tests.host.crash.power [--deep] [--first-fault]
+
+Recorded is a whole deploy (files received, generation kept, activated, confirmed), a rollback and a
+recovery. From each state that can be left the host boots; then it has to be wholly old or wholly
+new, wholly new where the program had ended before; and the same deploy has to go through. Without
+--deep it is deployed again after every seventh state, and /etc/pve is rolled back to the earliest
+moment and to none, not to those between.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from builder.host import transaction
+from builder.host.schema import RefusedError
+from tests.host.crash import disk, kill, scene
+from tests.host.crash.disk import Disk
+from tests.host.crash.machine import Machine
+from tests.host.crash.record import Recorder, Step
+from tests.host.crash.scene import Scene, scratch
+
+_SOME = 7
+# Nothing that is read again; and other programs' own.
+_ASIDE = ("run/", "var/lib/vz/", f"{scene.HOME}/lock", "etc/network/.pve-interfaces.lock")
+
+
+@dataclass
+class Proof:
+    """What was counted, and what was found."""
+
+    steps: dict[str, int] = field(default_factory=dict)
+    states: dict[str, int] = field(default_factory=dict)
+    again: int = 0
+    faults: list[str] = field(default_factory=list)
+    first: bool = False
+
+    def fault(self, text: str) -> None:
+        self.faults.append(text)
+        if self.first:
+            raise StopIteration
+
+
+def steps(place: Path, each: Scene) -> list[Step]:
+    """What a scene does to files that last."""
+    with scratch(place / each.before) as root:
+        machine = Machine(root)
+        every = Recorder(root).record(lambda: each.does(machine))
+    return [step for step in every if not step.path.startswith(_ASIDE)]
+
+
+def prove(place: Path, each: Scene, proof: Proof, deep: bool) -> None:
+    """Cut the power in a scene."""
+    known, was = kill.ends(place, each), disk.tree(place / each.before)
+    every, model = steps(place, each), Disk(place / each.before)
+    proof.steps[each.name] = len(every)
+    seen: set[str] = set()
+    for index, step in enumerate([None, *every]):
+        if step:
+            model.do(step)
+        last = index == len(every)
+        for left in model.states(deep):
+            name = _name(left) + str(last)
+            if name in seen:
+                continue
+            seen.add(name)
+            where = f"{each.name} cut after step {index} ({step})"
+            with scratch(place / each.before) as root:
+                disk.lay(root, was, left)
+                _check(root, known, last, where, proof)
+                if each.name == "deploy" and (deep or len(seen) % _SOME == 0):
+                    _again(root, each, known, where, proof)
+    proof.states[each.name] = len(seen)
+
+
+def _check(root: Path, known: kill.Ends, last: bool, where: str, proof: Proof) -> None:
+    try:
+        Machine(root).boot()
+        faults = kill.judged(root, "reboot", known)
+        if last and not faults:
+            faults = scene.differs(scene.state(root), known.new["reboot"])
+        if faults:
+            proof.fault(f"{where}: {', '.join(faults)}")
+    except (OSError, ValueError, transaction.DegradedError, AssertionError, LookupError) as error:
+        proof.fault(f"{where}: {error!r}")
+
+
+def _again(root: Path, each: Scene, known: kill.Ends, where: str, proof: Proof) -> None:
+    proof.again += 1
+    try:
+        each.does(Machine(root))
+        if faults := scene.differs(scene.state(root), known.new["reboot"]):
+            proof.fault(f"{where}, deployed again: {', '.join(faults)}")
+    except (OSError, ValueError, RefusedError, transaction.UndoneError) as error:
+        proof.fault(f"{where}, deployed again: {error!r}")
+
+
+def _name(left: disk.Tree) -> str:
+    parts = (f"{n}:{kind}:{mode}:{hashlib.sha256(data).hexdigest()}" if kind == "file" else
+             f"{n}:{data!r}" for n, (kind, data, mode) in sorted(left.items()))  # fmt: skip
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def main(arguments: list[str]) -> int:
+    """Prove all scenes; prints what was counted, and each fault."""
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    proof = Proof(first="--first-fault" in arguments)
+    with scene.workplace() as place:
+        scene.furnish(place)
+        try:
+            for each in scene.CUT:
+                prove(place, each, proof, "--deep" in arguments)
+        except StopIteration:
+            pass
+    counted: dict[str, object] = {"steps": proof.steps, "states": proof.states}
+    counted |= {"deployed again": proof.again, "all subsets up to": disk.MANY}
+    print(json.dumps(counted | {"faults": proof.faults}, indent=1))
+    return 1 if proof.faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,270 @@
+"""What is done to a host in the proofs, and how what is left of it is judged."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.host import generations, transaction
+from builder.host.release import release
+from builder.host.schema import RefusedError
+from builder.host.serve import Session
+from builder.host.state import load_journal
+from builder.host.stream import Parts
+from builder.host.transaction import Limits
+from tests.host.crash.machine import Machine
+from tests.host.crash.releases import made
+
+HOME = "var/lib/phoenix"
+_FOUND: Mapping[str, str] = {
+    "etc/network/interfaces": "# by hand\nauto lo\niface lo inet loopback\n",
+    "etc/pve/.vmlist": '{"ids": {}}',
+    "etc/pve/lxc/100.conf": "arch: amd64\nonboot: 1\nrootfs: local:100\n",
+    "etc/pve/firewall/100.fw": "[OPTIONS]\nenable: 1\n",
+    "etc/sysctl.d/10-own.conf": "kernel.panic = 10\n",
+    "run/guests/100": '{"conf": "", "process": 1, "live": "a", "slots": {}, "units": null}',
+    "run/network/interfaces": "# by hand\nauto lo\niface lo inet loopback\n",
+    "run/sysctl/10-own.conf": "kernel.panic = 10\n",
+    "var/lib/vz/template/debian.tar": "",
+    "var/lib/pve-cluster/config.db": "",
+}
+_FOLDERS = (
+    "etc/systemd/system/multi-user.target.wants",
+    "etc/systemd/system/sysinit.target.wants",
+    "etc/phoenix",
+    "run/lock/lxc",
+    "run/guests",
+    f"{HOME}/store",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A run of the host program: from the host at `before`, and what it does there."""
+
+    name: str
+    before: str
+    does: Callable[[Machine], None]
+
+
+def _went(number: int, confirm: int | None = None, settle: bool = False) -> Callable[..., None]:
+    def go(machine: Machine) -> None:
+        host = machine.host()
+        transaction.activate(host, number, "test", Limits(confirm=confirm), settle=settle)
+        if confirm:
+            transaction.confirm(host, number, "test")
+
+    return go
+
+
+SCENES = (
+    Scene("install", "1", _went(2)),
+    Scene("rollback", "2", _went(1, settle=True)),
+    Scene("first", "0", _went(1)),
+    Scene("confirmed", "1", _went(2, confirm=60)),
+    Scene("leave", "1", _went(0, settle=True)),
+)
+
+
+def _deployed(machine: Machine) -> None:
+    """The second release as a deployer brings it; its signature is taken for good."""
+    parcel = machine.root.parent / "parcel"
+    manifest = (parcel / "manifest").read_bytes()
+    host = machine.host()
+    session = Session(host, lambda *_: iter(()))
+    session.wanted = (manifest, b"-", release(manifest))
+    for _ in range(5):
+        lacking = next(session._lacking({}))["lacking"]
+        data = b"".join((parcel / name).read_bytes()[begun:] for name, _, begun in lacking)
+        part = gzip.compress(data)
+        session.parts = Parts(io.BytesIO(len(part).to_bytes(4, "big") + part + bytes(4)))
+        asked = {"codec": "gzip", "objects": [[name, begun] for name, _, begun in lacking]}
+        with suppress(RefusedError):  # What a power cut has torn is sent again.
+            next(session._put(asked))
+    number = next(session._keep({"who": "test"}))["generation"]
+    if transaction.activate(host, number, "test", Limits(confirm=60)):
+        transaction.confirm(host, number, "test")
+
+
+CUT = (
+    Scene("deploy", "bare", _deployed),
+    Scene("back", "2", _went(1, settle=True)),
+    Scene("taken back", "open", lambda machine: machine.boot()),
+)
+"""Where the power is cut."""
+FAILING = (SCENES[3], SCENES[2], CUT[0])
+"""Where calls fail."""
+
+
+def furnish(place: Path) -> None:
+    """The hosts that scenes begin from: as found, with the first and with the second release."""
+    root = place / "0"
+    for name in _FOLDERS:
+        (root / name).mkdir(parents=True)
+    for name, text in _FOUND.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    (root / "etc/pve/local").symlink_to("nodes/pve1")
+    machine = Machine(root)
+    for number in (1, 2):
+        assert generations.keep(machine.paths, made(machine.store, number), b"-") == number
+    for number in (1, 2):
+        copy(place / str(number - 1), place / str(number))
+        _went(number)(Machine(place / str(number)))
+    _furnish_bare(place)
+    copy(place / "1", place / "open")
+    transaction.activate(Machine(place / "open").host(), 2, "test", Limits(confirm=60))
+
+
+def _furnish_bare(place: Path) -> None:
+    """The host with the first release that has nothing of the second; that lies beside it."""
+    copy(place / "1", place / "bare")
+    machine, parcel = Machine(place / "bare"), place / "parcel"
+    kept = generations.kept(machine.paths, 1).release
+    needed = {each.digest for each in machine.store.needed(kept)}
+    parcel.mkdir()
+    (machine.paths.generation(2) / "manifest.json").rename(parcel / "manifest")
+    shutil.rmtree(machine.paths.generation(2))
+    for path in machine.paths.store.iterdir():
+        if path.name.removesuffix(".x") not in needed:
+            path.rename(parcel / path.name)
+
+
+def copy(source: Path, target: Path) -> None:
+    """A host once more; what is never written to is linked."""
+    for folder, _, names in os.walk(source):
+        made = str(target) + folder[len(str(source)) :]
+        os.mkdir(made)
+        fixed = "/store" in folder or "/generations/" in folder
+        for name in names:
+            path, new = f"{folder}/{name}", f"{made}/{name}"
+            if os.path.islink(path):
+                os.symlink(os.readlink(path), new)
+            elif fixed:
+                os.link(path, new)
+            else:
+                _copied(path, new)
+        for name in os.listdir(folder):
+            if os.path.islink(f"{folder}/{name}") and not os.path.lexists(f"{made}/{name}"):
+                os.symlink(os.readlink(f"{folder}/{name}"), f"{made}/{name}")
+
+
+def _copied(path: str, new: str) -> None:
+    with open(path, "rb", 0) as old:
+        mode = os.fstat(old.fileno()).st_mode & 0o7777
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        os.write(handle, old.read())
+        os.close(handle)
+
+
+def remove(place: Path) -> None:
+    """Take a host away."""
+    shutil.rmtree(place)
+
+
+@contextmanager
+def scratch(source: Path) -> Iterator[Path]:
+    """A copy of a host that goes again."""
+    place = source.parent / f"scratch{os.getpid()}"
+    if place.exists():
+        shutil.rmtree(place)
+    copy(source, place)
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place)
+
+
+@contextmanager
+def workplace() -> Iterator[Path]:
+    """A folder in memory, where there is one."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(
+        prefix="phoenix-", dir=memory if memory.is_dir() else None
+    ) as f:
+        yield Path(f)
+
+
+def raw(root: Path) -> str:
+    """A digest of all that there is; of times, only that there are some."""
+    parts = []
+    for folder, _, names in os.walk(root):
+        parts.append(folder)
+        for name in os.listdir(folder):
+            path = f"{folder}/{name}"
+            if os.path.islink(path):
+                parts.append(f"{path}>{os.readlink(path)}")
+            elif name in names and "/store" not in folder and name not in ("lock", "events"):
+                with open(path, "rb", 0) as stream:
+                    text = re.sub(rb'("deadline"|"process"): ?\d+', rb"\1", stream.read())
+                    parts.append(f"{path}={os.fstat(stream.fileno()).st_mode}={text!r}")
+            elif name in names:
+                parts.append(path)
+    return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+
+_BESIDE = re.compile(
+    # Kept releases and their files, locks, and what recovery itself starts by.
+    rf"{HOME}/(store|generations|incoming|events|lock|secrets|guests/\d+/\.?[0-9a-f]{{16}})(/|$)"
+    rf"|{HOME}/\.phoenix-new\."
+    r"|run/|.*/(\.phoenix-new\.)?phoenix-(early|late)\.service$"
+    # Another program's own.
+    r"|etc/network/\.pve-interfaces\.lock|.*\.tmp\.1$"
+)
+
+
+def state(root: Path) -> dict[str, Any]:
+    """All that is to be wholly old or wholly new: names, content, modes; the overlay that each
+    guest's link leads to; what runs."""
+    found: dict[str, Any] = {}
+    for folder, folders, names in os.walk(root):
+        for name in (*names, *folders):
+            path = Path(folder, name)
+            key = str(path)[len(str(root)) + 1 :]
+            if _BESIDE.match(key):
+                continue
+            if path.is_symlink():
+                found[key] = os.readlink(path)
+            elif path.is_file():
+                found[key] = (path.stat().st_mode & 0o7777, path.read_bytes())
+    for link in sorted((root / HOME / "guests").glob("*/current")):
+        found[f"{link}/"] = {
+            str(p.relative_to(link)): (p.stat().st_mode & 0o7777, p.read_bytes())
+            for p in sorted(link.rglob("*"))
+            if p.is_file()
+        }
+        found[f"{link}/"[len(str(root)) + 1 :]] = found.pop(f"{link}/")
+    return found | Machine(root).served()
+
+
+def half(root: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The names that are neither as before nor as afterwards, though nobody has recovered yet: the
+    host runs on, or boots. A guest's configuration goes through states of PVE's own."""
+    now = state(root)
+    return [
+        key
+        for key in sorted({*old, *new})
+        if key.startswith(("etc/", HOME)) and not key.startswith("etc/pve/lxc/")
+        and not key.endswith("/") and now.get(key) not in (old.get(key), new.get(key))
+    ]  # fmt: skip
+
+
+def differs(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """The names that are not the same."""
+    return sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
+
+
+def stage(root: Path) -> str:
+    """The open transaction's stage; "" where none is open."""
+    path = root / HOME / "journal"
+    return load_journal(path.read_bytes()).stage if path.exists() else ""

@@ -1,0 +1,84 @@
+"""The proofs by counting; each runs in a process of its own, since it forks and is traced."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.host.crash import mutants, trace
+
+ROOT = Path(__file__).resolve().parents[3]
+pytestmark = [pytest.mark.deep, pytest.mark.skipif(not trace.HERE, reason="the registers differ")]
+Show = Callable[[str], None]
+
+
+@pytest.fixture
+def show(capsys: pytest.CaptureFixture[str]) -> Show:
+    def shown(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n{text}")
+
+    return shown
+
+
+def proved(name: str, deep: bool, show: Show) -> dict[str, Any]:
+    """What a proof counted; shows it, and fails with its first faults."""
+    command = [sys.executable, "-m", f"tests.host.crash.{name}", *(["--deep"] if deep else [])]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=7200)
+    assert done.stdout, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    faults = found.pop("faults")
+    show(f"{name}: " + "; ".join(f"{key} {value}" for key, value in found.items()))
+    assert not faults, f"{len(faults)}: {faults[:10]}"
+    return found
+
+
+def test_killed_at_every_call(show: Show) -> None:
+    found = proved("kill", False, show)
+    assert found["kills"]["install"] > 1000
+    assert found["recoveries killed"] > 500
+
+
+def test_power_cut_at_every_step(show: Show) -> None:
+    found = proved("power", False, show)
+    assert sum(found["states"].values()) > 1000
+
+
+def test_every_call_fails(show: Show) -> None:
+    found = proved("faults", False, show)
+    assert {"undone", "degraded", "refused", "failed"} & found["ends"].keys()
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("name", ["kill", "power", "faults"])
+def test_deep(name: str, show: Show) -> None:
+    proved(name, True, show)
+
+
+def test_mutants_that_show_at_once(show: Show) -> None:
+    _mutants(show, "files.write")
+
+
+@pytest.mark.deep
+def test_every_mutant(show: Show) -> None:
+    _mutants(show)
+
+
+def test_there_are_mutants() -> None:
+    names = [mutant.name for mutant in mutants.every()]
+    assert len(names) == len({*names})
+    for word in ("fsync", "torn os.rename", "flock", "host.paths.journal"):
+        assert any(word in name for name in names), word
+
+
+def _mutants(show: Show, *words: str) -> None:
+    command = [sys.executable, "-m", "tests.host.crash.mutants", *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=7200)
+    show(done.stdout)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
