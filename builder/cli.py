@@ -23,9 +23,10 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
-from builder.problems import ConfigError, Problem, UserError, visible
+if TYPE_CHECKING:
+    from builder.problems import Problem
 
 DONE, USER, REFUSED, BUG, ROLLED_BACK, UNREACHABLE = range(6)
 INTERRUPTED = 130
@@ -57,21 +58,13 @@ def exit_code(function: Callable[[], int | None], *, json: bool = False) -> int:
         code = function() or DONE
         sys.stdout.flush()
         return code
-    except ConfigError as error:
-        return _tell_problems(error.problems, json)
-    except UserError as error:
-        return _tell_user(error.message, error.hint, json)
     except KeyboardInterrupt:
         say("interrupted")
         return INTERRUPTED
     except BrokenPipeError:
         return _swallow_output()
-    except OSError as error:
-        if error.errno not in _MENDABLE:
-            return _tell_bug(error)
-        return _tell_user(_os_message(error), "", json)
     except Exception as error:
-        return _tell_bug(error)
+        return _tell(error, json)
     finally:
         progress("")
 
@@ -123,6 +116,19 @@ def progress(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def _tell(error: Exception, json: bool) -> int:
+    # Imported late: a command that ends well has nothing to tell of.
+    from builder.problems import ConfigError, UserError
+
+    if isinstance(error, ConfigError):
+        return _tell_problems(error.problems, json)
+    if isinstance(error, UserError):
+        return _tell_user(error.message, error.hint, json)
+    if isinstance(error, OSError) and error.errno in _MENDABLE:
+        return _tell_user(_os_message(error), "", json)
+    return _tell_bug(error)
+
+
 def _tell_problems(problems: tuple[Problem, ...], json: bool) -> int:
     if json:
         emit({"problems": [problem.as_json() for problem in problems]})
@@ -143,6 +149,8 @@ def _paint(problem: Problem) -> str:
 
 
 def _tell_user(message: str, hint: str, json: bool) -> int:
+    from builder.problems import visible
+
     if json:
         emit({"error": {"message": message, "hint": hint}})
         return USER

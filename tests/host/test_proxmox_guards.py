@@ -314,7 +314,7 @@ GUARDS = (
     Guard(edited_meanwhile, _WAY, "if not ours and now not in", "if False and now not in"),
     Guard(hot_is_taken, _PLATFORM, "files.write(self.paths.at(path), was, 0o640)", "pass"),
     Guard(restart_refused, "decide.py", "if after.restart and (", "if ("),
-    Guard(restart_refused, "perform.py", " and guest.number not in owing", ""),
+    Guard(restart_refused, "perform.py", "elif guest.number not in owing:", "else:"),
     Guard(half_made_is_taken_away, _PLATFORM, '.get("lock") == "create":', ".get('') == 1:"),
     Guard(half_made_is_taken_away, _CONF, 'keys(conf).keys() <= {"lock"}', "False"),
     Guard(anothers_is_not_taken_away, _PLATFORM, "if not pve_conf.tagged(conf, pve_conf.NEW) and",
