@@ -24,8 +24,8 @@ from typing import Any
 from . import actions
 from .commands import FailedError
 from .files import BusyError
+from .host import DegradedError, UndoneError
 from .schema import RefusedError
-from .transaction import DegradedError, UndoneError
 
 DONE, USAGE, REFUSED, BUG, UNDONE, DEGRADED = 0, 1, 2, 3, 4, 6
 _ENDS: tuple[tuple[type[Exception], int, str], ...] = (

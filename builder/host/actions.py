@@ -15,17 +15,18 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from . import VERSION, files, generations, guard, guests, perform, probe, transaction
+from . import VERSION, back, files, generations, guard, guests, perform, probe, survey, transaction
 from . import serve as serving
 from .commands import FailedError
 from .decide import Effects
+from .host import DegradedError, Host, UndoneError
 from .paths import Paths
 from .platforms import Platform, platform
 from .release import Release
 from .schema import RefusedError
 from .state import load_journal, load_record
 from .store import Store
-from .transaction import DegradedError, Host, Limits, UndoneError
+from .transaction import Limits
 
 _LATER = "75"
 """How a unit ends that its timer starts again (EX_TEMPFAIL): what it needs is not there yet."""
@@ -70,7 +71,7 @@ def recover(given: argparse.Namespace) -> None:
     """Take back what an open journal left."""
     host = _host()
     with _ending(host):
-        transaction.take_back(host, _who("recover"), given.early, patience=math.inf)
+        back.take_back(host, _who("recover"), given.early, patience=math.inf)
 
 
 def guarded(given: argparse.Namespace) -> None:
@@ -89,7 +90,7 @@ def guarded(given: argparse.Namespace) -> None:
     while time.monotonic() < end:
         try:
             with _ending(host, busy=False):
-                transaction.take_back(host, _who("guard"))
+                back.take_back(host, _who("guard"))
         except files.BusyError:
             time.sleep(_LOST)
         else:
@@ -99,7 +100,7 @@ def guarded(given: argparse.Namespace) -> None:
 
 def status(_given: argparse.Namespace) -> None:
     """Print what runs, and how it differs from what is declared."""
-    json.dump(transaction.look(_host()), sys.stdout, indent=2)
+    json.dump(survey.look(_host()), sys.stdout, indent=2)
     print()
 
 

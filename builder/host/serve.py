@@ -23,14 +23,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from . import VERSION, bundles, commands, files, foreign, generations, signed, stream, transaction
+from . import (
+    VERSION,
+    bundles,
+    commands,
+    files,
+    foreign,
+    generations,
+    signed,
+    stream,
+    survey,
+    transaction,
+)
 from .commands import FailedError
+from .host import DegradedError, Host, UndoneError
 from .paths import Paths
 from .release import LONGEST, Object, Release, release
 from .schema import RefusedError
 from .state import load_journal, load_record
 from .stream import Parts
-from .transaction import DegradedError, Host, UndoneError
 
 PROTOCOL = 1
 UNIT = "phoenix-activate.service"
@@ -230,9 +241,9 @@ class Session:
     def _plan(self, request: Request) -> Iterator[Answer]:
         wanted, paths = self._staged()[2], self.host.paths
         record = load_record(files.read(paths.record))
-        running = transaction.read_generation(self.host, record.generation)
+        running = survey.read_generation(self.host, record.generation)
         ours = {*record.guests, *(ref.id for ref in wanted.guests)}
-        plan = transaction.plan(self.host, wanted, self.bundles)
+        plan = survey.plan(self.host, wanted, self.bundles)
         for change in plan["changes"]:
             if not request.get("text") and change["path"] != "/etc/network/interfaces":
                 change["old"] = change["new"] = ""
@@ -246,7 +257,7 @@ class Session:
     def _network(self, _request: Request) -> Iterator[Answer]:
         """The running release's description of itself."""
         number = load_record(files.read(self.host.paths.record)).generation
-        running = transaction.read_generation(self.host, number)
+        running = survey.read_generation(self.host, number)
         text = self.host.store.read(running.network.digest).decode() if running else "{}"
         yield {"ok": True, "network": text}
 
@@ -292,7 +303,7 @@ class Session:
         yield {"ok": True}
 
     def _status(self, _request: Request) -> Iterator[Answer]:
-        yield {"ok": True, "status": transaction.look(self.host)}
+        yield {"ok": True, "status": survey.look(self.host)}
 
 
 _UNITS: dict[str, Callable[[Request], list[str]]] = {

@@ -97,7 +97,7 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A lab by name; the name is also its host's, in configs/ and in ssh's configuration."""
+    """A lab by name; the name is also its host's, in ssh's configuration and (`called`) configs/."""
 
     name: str
     shape: str
@@ -126,6 +126,11 @@ class Lab:
     def machine(self) -> IPv4Address:
         """This machine's end of the LAN, from which a deployer comes."""
         return self.network[-2]
+
+    @property
+    def called(self) -> str:
+        """The host's name in configs/."""
+        return self.name
 
     @property
     def host(self) -> str:

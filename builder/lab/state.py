@@ -143,15 +143,15 @@ class State:
         word = self.folder / "root.password"
         word.touch(mode=0o600)
         word.write_text(secrets.token_urlsafe(24) + "\n", encoding="utf-8")
-        host = self.project / "configs" / "hosts" / f"{self.lab.name}.yaml"
+        host = self.project / "configs" / "hosts" / f"{self.lab.called}.yaml"
         text = host.read_text(encoding="utf-8") if self._declared else self.lab.described()
-        held = self.folder / "ca" / site / self.lab.name / ca.INTERMEDIATE
+        held = self.folder / "ca" / site / self.lab.called / ca.INTERMEDIATE
         text += f'\nca: {{key: "file:{held}.key", password: "file:{held}.password"}}\n'
         host.write_text(text, encoding="utf-8")
         ca.init(
             ca.Plan(
                 site=site,
-                hosts=(self.lab.name,),
+                hosts=(self.lab.called,),
                 configs=self.project / "configs",
                 forbidden=(root,),
                 data=self.folder / "ca",

@@ -21,9 +21,10 @@ from builder.deploy.memory import Memory, Place
 from builder.deploy.ssh import LostError
 from builder.dist import MANIFEST
 from builder.host import files, transaction
+from builder.host.host import DegradedError, UndoneError
 from builder.host.schema import RefusedError
 from builder.host.serve import Session
-from builder.host.transaction import DegradedError, Limits, UndoneError
+from builder.host.transaction import Limits
 from builder.manifest import Object
 from builder.program import host_program
 from tests.host.making import INTERFACES, INTERFACES_PATH, SYSCTL, Stage

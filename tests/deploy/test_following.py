@@ -7,7 +7,7 @@ import pytest
 from builder.deploy import following
 from builder.deploy.memory import Memory
 from builder.deploy.story import Story
-from builder.host import transaction
+from builder.host import back
 from tests.deploy.making import ADDRESS, Project, Wire, deployed
 from tests.host.making import SYSCTL
 
@@ -57,7 +57,7 @@ def test_the_first_connection_is_lost(made: Project, wire: Wire, memory: Memory)
 
 def test_the_guard_was_faster(made: Project, wire: Wire, memory: Memory):
     made.release()
-    Severed(wire, lambda: transaction.take_back(wire.stage.host(), "guard"))
+    Severed(wire, lambda: back.take_back(wire.stage.host(), "guard"))
     outcome = deployed(made, wire, memory)
     assert (outcome.verdict.result, outcome.verdict.code) == ("undone", 4)
     assert SYSCTL[1:] not in wire.stage.files()

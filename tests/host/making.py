@@ -11,12 +11,12 @@ from typing import Any
 from builder import manifest, tree
 from builder.host import generations
 from builder.host.decide import Effects, Taken
+from builder.host.host import Host
 from builder.host.paths import Paths
 from builder.host.platform_lxc import Lxc
 from builder.host.platforms import Platform
 from builder.host.release import Release
 from builder.host.store import Store
-from builder.host.transaction import Host
 from builder.manifest import Object
 
 INTERFACES = b"""\

@@ -136,7 +136,7 @@ def _impatient() -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         twin = Path(folder) / "host"
         shutil.copytree(Path(__file__).parents[2] / "builder/host", twin)
-        path = twin / "transaction.py"
+        path = twin / "back.py"
         text = path.read_text()
         assert text.count("PATIENCE = 60.0") == 1
         path.write_text(text.replace("PATIENCE = 60.0", "PATIENCE = 0.0"))

@@ -293,7 +293,7 @@ class Guard:
     lacks: str
 
 
-_PLATFORM, _CONF, _WAY = "platform_proxmox.py", "pve_conf.py", "transaction.py"
+_PLATFORM, _CONF = "platform_proxmox.py", "pve_conf.py"
 GUARDS = (
     Guard(not_mounted, _PLATFORM, 'return "/etc/pve is not mounted: pve-cluster does not run"',
           'return ""'),
@@ -301,7 +301,7 @@ GUARDS = (
     Guard(no_quorum, _PLATFORM, "if mode & 0o200 else", "if True else"),
     Guard(number_of_a_vm, _PLATFORM, 'place["type"] != "lxc"', "False"),
     Guard(on_another_node, _PLATFORM, 'place["node"] != here', "False"),
-    Guard(none_of_ours, _WAY, "host.platform.exists(ref.id) and", "False and"),
+    Guard(none_of_ours, "survey.py", "host.platform.exists(ref.id) and", "False and"),
     Guard(no_template, _PLATFORM, "if code or not self", "if False and not self"),
     Guard(locked, _CONF, 'if "lock" in held:', "if False:"),
     Guard(locked_later, _PLATFORM, " and not pve_conf.bare(conf):\n                raise Failed",
@@ -311,7 +311,7 @@ GUARDS = (
     Guard(a_template, _CONF, 'held.get("template") == "1"', "False"),
     Guard(network_edited, "pve_lock.py", "return not _taken(", "return False and _taken("),
     Guard(flock_held, "pve_lock.py", "while not _taken(stream.fileno()):", "while False:"),
-    Guard(edited_meanwhile, _WAY, "if not ours and now not in", "if False and now not in"),
+    Guard(edited_meanwhile, "apply.py", "if not ours and now not in", "if False and now not in"),
     Guard(hot_is_taken, _PLATFORM, "files.write(self.paths.at(path), was, 0o640)", "pass"),
     Guard(restart_refused, "decide.py", "if after.restart and (", "if ("),
     Guard(restart_refused, "perform.py", "elif guest.number not in owing:", "else:"),
@@ -319,14 +319,16 @@ GUARDS = (
     Guard(half_made_is_taken_away, _CONF, 'keys(conf).keys() <= {"lock"}', "False"),
     Guard(anothers_is_not_taken_away, _PLATFORM, "if not pve_conf.tagged(conf, pve_conf.NEW) and",
           "if False and"),
-    Guard(network_before_the_cluster, _WAY, "if (late or journal.creates) and", "if False and"),
-    Guard(synced_before_it_counts, _WAY, 'files.sync_all(host.paths.at("/var/lib/pve-cluster"))',
+    Guard(network_before_the_cluster, "back.py", "if (far or journal.creates) and", "if False and"),
+    Guard(synced_before_it_counts, "journals.py",
+          'files.sync_all(host.paths.at("/var/lib/pve-cluster"))',
           "pass"),
     Guard(no_folder_for_rules, "files.py", "if not str(path).startswith(PVE):\n            path",
           "if True:\n            path"),
-    Guard(half_way_is_ours, _WAY, "if host.platform.between(", "if False and (lambda *_: 1)("),
-    Guard(rollback_without_quorum, _WAY, "    undo(host, journal)\n            raise Undone",
-          "    close(host, journal)\n            raise Undone"),
+    Guard(half_way_is_ours, "back.py", "if host.platform.between(", "if False and (lambda *_: 1)("),
+    Guard(rollback_without_quorum, "transaction.py",
+          "    back.undo(host, journal)\n            raise Undone",
+          "    journals.close(host, journal)\n            raise Undone"),
 )  # fmt: skip
 SCENARIOS = {guard.scenario.__name__: guard.scenario for guard in GUARDS}
 

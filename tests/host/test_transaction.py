@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from builder.host import transaction
+from builder.host import back, survey, transaction
+from builder.host.host import UndoneError
+from builder.host.release import release
 from builder.host.schema import RefusedError
-from builder.host.transaction import Limits, UndoneError
+from builder.host.transaction import Limits
 from tests.host.making import INTERFACES_PATH, SYSCTL, Stage, released
 
 HAND = b"# by hand\nauto lo\niface lo inet loopback\n"
@@ -78,9 +80,9 @@ def test_drift_is_repaired(stage: Stage):
     number = stage.keep(released(stage.store))
     go(stage, number)
     stage.paths.at(SYSCTL).write_text("other = 1\n")
-    assert transaction.look(stage.host())["drift"] == [SYSCTL]
+    assert survey.look(stage.host())["drift"] == [SYSCTL]
     assert go(stage, number)
-    assert transaction.look(stage.host())["drift"] == []
+    assert survey.look(stage.host())["drift"] == []
 
 
 def test_unconfirmed_is_taken_back(stage: Stage):
@@ -89,9 +91,9 @@ def test_unconfirmed_is_taken_back(stage: Stage):
     go(stage, number, confirm=60)
     with pytest.raises(RefusedError, match="confirming"):
         go(stage, number)
-    assert transaction.take_back(stage.host(), "test")
+    assert back.take_back(stage.host(), "test")
     assert {k: v for k, v in stage.files().items() if "/phoenix/" not in k} == before
-    assert not transaction.take_back(stage.host(), "test"), "there is nothing more to take back"
+    assert not back.take_back(stage.host(), "test"), "there is nothing more to take back"
 
 
 def test_confirmed_stays(stage: Stage):
@@ -100,14 +102,14 @@ def test_confirmed_stays(stage: Stage):
     with pytest.raises(RefusedError):
         transaction.confirm(stage.host(), number + 1, "test")
     transaction.confirm(stage.host(), number, "test")
-    assert not transaction.take_back(stage.host(), "test")
+    assert not back.take_back(stage.host(), "test")
     assert stage.files()["var/lib/phoenix/current"] == f"generations/{number}"
 
 
 def test_a_change_since_the_plan_is_refused(stage: Stage):
     data = released(stage.store)
     number = stage.keep(data)
-    plan = transaction.plan(stage.host(), transaction.release(data))
+    plan = survey.plan(stage.host(), release(data))
     assert {change["path"] for change in plan["changes"]} >= {SYSCTL, INTERFACES_PATH}
     stage.paths.at(SYSCTL).write_text("meanwhile\n")
     with pytest.raises(RefusedError, match="changed since"):

@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from builder.host import transaction
 from builder.host.commands import FailedError
+from builder.host.host import DegradedError, UndoneError
 from builder.host.schema import RefusedError
 from tests.host.crash import kill, scene
 from tests.host.crash.machine import Machine
@@ -49,9 +48,9 @@ def ended(does: Callable[[], object]) -> None:
         does()
     except RefusedError:
         raise SystemExit(2) from None
-    except transaction.UndoneError:
+    except UndoneError:
         raise SystemExit(4) from None
-    except transaction.DegradedError:
+    except DegradedError:
         raise SystemExit(6) from None
     except (OSError, FailedError):
         raise SystemExit(5) from None
@@ -144,14 +143,14 @@ def _judged(root: Path, code: int, known: kill.Ends, forever: bool) -> str:
         return f"is not as it should be: {', '.join(new if code == 0 else old)}"
     try:
         kill.guarded(Machine(root))
-    except transaction.DegradedError as error:
+    except DegradedError as error:
         return f"does not recover: {error}"
     return ", ".join(kill.judged(root, "guard", known))
 
 
 def main(arguments: list[str]) -> int:
     """Prove; prints what was counted, and each fault."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    scene.settle()
     proof = Proof()
     with scene.workplace() as place:
         scene.furnish(place)

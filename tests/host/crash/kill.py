@@ -1,38 +1,48 @@
 """The host program killed before each of its system calls, recovered, and recovery killed too.
 
-    python -m tests.host.crash.kill [--deep] [--first-fault]
+    python -m tests.host.crash.kill [--deep] [--first-fault] [SCENE …]
 
-Counted from a transaction's lock on, which is its first write. Two calls between which no file
-changed leave the same host, and recovery reads nothing else: it runs once for each host that is
-left. The install is killed at every index all the same; other scenes, and recovery, before each
-call that changes a file, and with --deep at every index as well. Recovery is killed from one host
-of each class, by which names differ from the old and from the new ones and the journal's stage;
-without --deep from one class of a scene, two of the install.
+Counted from a transaction's lock on, which is its first write. An install and a rollback are killed
+at every index, the other scenes before each call that changes a file; with --deep they too at every
+index. What was left is recovered once for each host that differs, since recovery reads nothing else.
+
+Recovery is killed from one host of each class, by which names differ from the old and from the new
+ones and the journal's stage, and in both ways: the guard's, and a reboot. It is stopped before every
+call. Where a host stands there that no kill before has left, it is killed for good, and recovered
+again; with --deep at every index after a change, whatever was seen.
+
+While they run, an install and a rollback are interrupted by another program of ours, which has to
+find the lock held; and a file of PVE's changes under PVE's own lock only.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builder.host import transaction
+from builder.host import back, files, pve_lock
+from builder.host.host import DegradedError
 from builder.host.paths import Paths
 from tests.host.crash import scene
 from tests.host.crash.machine import Machine
+from tests.host.crash.record import Recorder
 from tests.host.crash.scene import SCENES, Scene, scratch
-from tests.host.crash.trace import CHANGING, Child, killed
+from tests.host.crash.trace import CHANGING, NAMES, Child, killed
 
 Recover = Callable[[Machine], None]
+EVERY = ("install", "rollback")
+"""The scenes that are killed at every index, and that never let go of the lock."""
+_CONF = re.compile(r"etc/pve/lxc/(\d+)\.conf")
 
 
 def guarded(machine: Machine) -> None:
     """Recovery on the running host: the guard's."""
-    transaction.take_back(machine.host(), "guard")
+    back.take_back(machine.host(), "guard")
 
 
 def rebooted(machine: Machine) -> None:
@@ -48,9 +58,11 @@ class Proof:
     """What was counted, and what was found."""
 
     kills: dict[str, int] = field(default_factory=dict)
-    hosts: int = 0
-    classes: int = 0
-    recoveries: int = 0
+    hosts: dict[str, int] = field(default_factory=dict)
+    classes: dict[str, int] = field(default_factory=dict)
+    recoveries: dict[str, int] = field(default_factory=dict)
+    again: dict[str, int] = field(default_factory=dict)
+    held: int = 0
     faults: list[str] = field(default_factory=list)
     first: bool = False
 
@@ -70,6 +82,15 @@ class Ends:
     after: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A run before one of its calls, and whether a file may have changed since the last one."""
+
+    root: Path
+    child: Child
+    changed: bool
+
+
 def ends(place: Path, each: Scene) -> Ends:
     """The old and the new host of a scene, as they are and after a reboot."""
     found = Ends()
@@ -86,31 +107,56 @@ def ends(place: Path, each: Scene) -> Ends:
     return found
 
 
-def changing(place: Path, before: str, body: Callable[[Machine], None]) -> list[int]:
-    """The indices after a call that may change a file, and the first."""
-    found = [0]
-    with scratch(place / before) as root:
+def stops(before: Path, body: Callable[[Machine], None]) -> Iterator[Stop]:
+    """Run it on a copy of a host; it stands still before each of its calls."""
+    with scratch(before) as root:
         child = Child(lambda: body(Machine(root)))
+        changed = True
         try:
             while child.next():
-                if child.call().number in CHANGING:
-                    found.append(child.index + 1)
-            assert child.code == 0
+                yield Stop(root, child, changed)
+                changed = child.call().number in CHANGING
+            assert child.code == 0, f"ended with {child.code}"
         finally:
             child.kill()
+
+
+def walk(place: Path, each: Scene, proof: Proof) -> list[str]:
+    """The host at each index of a scene; looks after the locks meanwhile."""
+    found: list[str] = []
+    for stop in stops(place / each.before, each.does):
+        if stop.changed:
+            left = scene.raw(stop.root)
+            if each.name in EVERY and (why := _meddled(stop.root, left, proof)):
+                proof.fault(f"{each.name} before call {len(found)}: {why}")
+        if path := unlocked(stop):
+            proof.fault(f"{each.name} at call {len(found)}: {path} without PVE's lock")
+        found.append(left)
     return found
 
 
-def indices(place: Path, each: Scene, deep: bool) -> Iterator[int]:
-    """Where a scene is killed."""
-    if not deep and each.name != "install":
-        yield from changing(place, each.before, each.does)
-        return
-    with scratch(place / each.before) as root:
-        child = Child(lambda: each.does(Machine(root)))
-        while child.next():
-            yield child.index
-        assert child.code == 0
+def _meddled(root: Path, left: str, proof: Proof) -> str:
+    """What another program of ours does to the host while this one is at it."""
+    try:
+        took = back.take_back(Machine(root).host(), "another")
+    except files.BusyError:
+        proof.held += 1
+        took = False
+    return "two at once" if took or scene.raw(root) != left else ""
+
+
+def unlocked(stop: Stop) -> str:
+    """The file of PVE's own that is changed now though PVE's lock is not held; "" for none."""
+    call = stop.child.call()
+    name = NAMES.get(call.number, "")
+    if not name.startswith("rename"):
+        return ""
+    old, new = [*Recorder(stop.root)._paths(stop.child, call, name), "", ""][:2]
+    conf, network = _CONF.fullmatch(new), new == "etc/network/interfaces"
+    if "/.phoenix-new." not in old or not (conf or network):
+        return ""
+    lock = pve_lock.guest(conf[1]) if conf else pve_lock.NETWORK
+    return "" if pve_lock.busy(Paths(stop.root).at(lock)) else new
 
 
 def judged(root: Path, way: str, known: Ends) -> list[str]:
@@ -123,7 +169,7 @@ def judged(root: Path, way: str, known: Ends) -> list[str]:
     if scene.stage(root):
         faults.append("the journal is still there")
     machine, was = Machine(root), scene.raw(root)
-    if transaction.take_back(machine.host(), "again") or scene.raw(root) != was:
+    if back.take_back(machine.host(), "again") or scene.raw(root) != was:
         faults.append("a second recovery changed something")
     return faults
 
@@ -139,100 +185,126 @@ def unguarded(root: Path) -> str | None:
     return None if wants.exists() else "no boot unit"
 
 
-def prove(place: Path, each: Scene, proof: Proof, deep: bool) -> None:
-    """Kill a scene, and its recoveries."""
-    known = ends(place, each)
-    seen: set[str] = set()
-    classes: dict[tuple[object, ...], Path] = {}
-    proof.kills[each.name] = 0
-    for index in list(indices(place, each, deep)):
-        with scratch(place / each.before) as root:
-            machine = Machine(root)
-            assert killed(lambda: each.does(machine), index)  # noqa: B023
-            proof.kills[each.name] += 1
-            left = scene.raw(root)
-            if left in seen:
+class Killer:
+    """Kills one scene, and its recoveries."""
+
+    def __init__(self, place: Path, each: Scene, proof: Proof, deep: bool) -> None:
+        self.place, self.scene, self.proof, self.deep = place, each, proof, deep
+        self.known = ends(place, each)
+        self.seen: set[tuple[str, str]] = set()
+        self.classes: dict[tuple[object, ...], Path] = {}
+
+    def run(self) -> None:
+        """Kill the scene everywhere, and the recovery of one host of each class."""
+        name, proof = self.scene.name, self.proof
+        try:
+            self._kills(walk(self.place, self.scene, proof))
+            proof.classes[name] = len(self.classes)
+            proof.recoveries[name] = proof.again[name] = 0
+            for left in self.classes.values():
+                for way in RECOVERIES:
+                    self._recoveries(left, way)
+        finally:
+            for left in self.classes.values():
+                scene.remove(left)
+
+    def _kills(self, hosts: list[str]) -> None:
+        name, proof = self.scene.name, self.proof
+        every = self.deep or name in EVERY
+        proof.kills[name] = 0
+        for index, expected in enumerate(hosts):
+            if not every and index and expected == hosts[index - 1]:
                 continue
-            seen.add(left)
-            where = f"{each.name} killed before call {index}"
-            if why := unguarded(root) or ", ".join(scene.half(root, known.before, known.after)):
-                proof.fault(f"{where}: {why}")
-            for way, recover in RECOVERIES.items():
-                again = place / "recovered"
-                recovered(root, again, way, recover, known, proof, where)
-            now = scene.state(root)
-            key = (
-                tuple(scene.differs(now, known.before)),
-                tuple(scene.differs(now, known.after)),
-                scene.stage(root),
-            )
-            if key not in classes and scene.stage(root):
-                classes[key] = place / f"class{len(classes)}"
-                scene.copy(root, classes[key])
-    proof.hosts += len(seen)
-    proof.classes += len(classes)
-    every = list(classes.values())
-    some = every[len(every) // 2 :: max(len(every) // 3, 1)][: 2 if each.name == "install" else 1]
-    for left_by in every if deep else some:
-        for way, recover in RECOVERIES.items():
-            _recovery(place, each.name, left_by, way, recover, known, proof)
-    for left_by in every:
-        scene.remove(left_by)
+            proof.kills[name] += 1
+            where = f"{name} killed before call {index}"
+            with scratch(self.place / self.scene.before) as root:
+                machine = Machine(root)
+                assert killed(lambda: self.scene.does(machine), index)  # noqa: B023
+                if (left := scene.raw(root)) != expected:
+                    proof.fault(f"{where}: is another host than the one that was stopped there")
+                if (left, "guard") not in self.seen:
+                    self._judge(root, where, left, tuple(RECOVERIES))
+                    self._classify(root)
+        proof.hosts[name] = len(self.seen) // len(RECOVERIES)
+
+    def _classify(self, root: Path) -> None:
+        now, known = scene.state(root), self.known
+        differ = (tuple(scene.differs(now, end)) for end in (known.before, known.after))
+        key = (*differ, scene.stage(root))
+        if key not in self.classes and key[-1]:
+            self.classes[key] = self.place / f"class{len(self.classes)}"
+            scene.copy(root, self.classes[key])
+
+    def _judge(self, root: Path, where: str, left: str, ways: tuple[str, ...]) -> None:
+        """Recover copies of a killed host; nothing is half even before that."""
+        known, proof = self.known, self.proof
+        if "guard" in ways and (why := unguarded(root)):
+            proof.fault(f"{where}: {why}")
+        if half := scene.half(root, known.before, known.after):
+            proof.fault(f"{where}: {', '.join(half)}")
+        for way in ways:
+            self.seen.add((left, way))
+            recovered(root, self.place / "recovered", way, known, proof, where)
+
+    def _recoveries(self, left: Path, way: str) -> None:
+        """Kill a recovery of the host `left`."""
+        # A guard's timer is gone after a reboot.
+        ways = tuple(RECOVERIES) if way == "guard" else ("reboot",)
+        recover, proof, name = RECOVERIES[way], self.proof, self.scene.name
+        new: list[tuple[int, tuple[str, ...]]] = []
+        for stop in stops(left, recover):
+            proof.recoveries[name] += 1
+            if stop.changed:
+                found = scene.raw(stop.root)
+                fresh = tuple(w for w in ways if self.deep or (found, w) not in self.seen)
+                self.seen |= {(found, w) for w in fresh}
+                new += [(stop.child.index, fresh)] if fresh else []
+            if path := unlocked(stop):
+                proof.fault(f"{name} left as {left.name}, {way}: {path} without PVE's lock")
+        for index, fresh in new:
+            where = f"{name} left as {left.name}, {way} killed before call {index}"
+            with scratch(left) as root:
+                machine = Machine(root)
+                assert killed(lambda: recover(machine), index)  # noqa: B023
+                proof.again[name] += 1
+                self._judge(root, where, scene.raw(root), fresh)
 
 
-def recovered(
-    root: Path, again: Path, way: str, recover: Recover, known: Ends, proof: Proof, where: str
-) -> None:
+def recovered(root: Path, again: Path, way: str, known: Ends, proof: Proof, where: str) -> None:
     """Recover a copy of a host, and judge it."""
     scene.copy(root, again)
     try:
-        recover(Machine(again))
+        RECOVERIES[way](Machine(again))
         if faults := judged(again, way, known):
             proof.fault(f"{where}, then {way}: torn: {', '.join(faults)}")
-    except (OSError, ValueError, transaction.DegradedError, AssertionError, LookupError) as error:
+    except (OSError, ValueError, DegradedError, AssertionError, LookupError) as error:
         proof.fault(f"{where}, then {way}: {error!r}")
     finally:
         scene.remove(again)
 
 
-def _recovery(
-    place: Path, name: str, left: Path, way: str, recover: Recover, known: Ends, proof: Proof
-) -> None:
-    """Kill a recovery of the host `left`, and recover again, in each way."""
-    seen: set[str] = set()
-    for index in changing(place, left.name, recover):
-        with scratch(left) as root:
-            machine = Machine(root)
-            assert killed(lambda: recover(machine), index)  # noqa: B023
-            proof.recoveries += 1
-            if (found := scene.raw(root)) in seen:
-                continue
-            seen.add(found)
-            where = f"{name} left as {left.name}, {way} killed before call {index}"
-            for second, then in RECOVERIES.items():
-                if way == "reboot" and second == "guard":
-                    continue  # A guard's timer is gone after a reboot.
-                recovered(root, place / "recovered", second, then, known, proof, where)
-
-
 def main(arguments: list[str]) -> int:
-    """Prove all scenes; prints what was counted, and each fault."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # They wait for each other.
+    """Prove all scenes, or some; prints what was counted, and each fault."""
+    scene.settle()
     proof = Proof(first="--first-fault" in arguments)
-    deep = "--deep" in arguments
+    names = {each for each in arguments if not each.startswith("--")}
     with scene.workplace() as place:
         scene.furnish(place)
         try:
             for each in SCENES:
-                prove(place, each, proof, deep)
+                if not names or each.name in names:
+                    Killer(place, each, proof, "--deep" in arguments).run()
         except StopIteration:
             pass
     counted: dict[str, object] = {
         "kills": proof.kills,
-        "hosts": proof.hosts,
+        "hosts left": proof.hosts,
+        "lock found held": proof.held,
         "classes": proof.classes,
+        "indices of recovery": proof.recoveries,
+        "recoveries killed": proof.again,
+        "faults": proof.faults,
     }
-    counted |= {"recoveries killed": proof.recoveries, "faults": proof.faults}
     print(json.dumps(counted, indent=1))
     return 1 if proof.faults else 0
 

@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from builder.host import commands, network, pve_conf, transaction
+from builder.host import back, commands, network, pve_conf
 from builder.host.commands import FailedError
 from builder.host.decide import Effects
+from builder.host.host import Host
 from builder.host.paths import Paths
 from builder.host.perform import perform
 from builder.host.platform_proxmox import Proxmox
 from builder.host.platforms import Platform
 from builder.host.release import Release
 from builder.host.store import Store
-from builder.host.transaction import Host
 
 _SLOTS = "/opt/phoenix/current/bin/phoenix-slots"
 _UNITS = "etc/systemd/system"
@@ -81,7 +81,7 @@ class Machine:
         for path in sorted((self.root / "run").rglob("*"), reverse=True):
             path.rmdir() if path.is_dir() else path.unlink()
         host = self.host()
-        transaction.take_back(host, "boot", early=True)
+        back.take_back(host, "boot", early=True)
         sysctls = sorted((self.root / "etc/sysctl.d").glob("[!.]*.conf"))
         self._systemd_sysctl(*map(str, sysctls))
         self._ifreload()
@@ -90,7 +90,7 @@ class Machine:
             if unit == "phoenix-late.service":
                 continue
             self._systemctl("restart", unit)
-        transaction.take_back(host, "boot")
+        back.take_back(host, "boot")
         for guest in self.platform.all():
             held = pve_conf.keys(self._conf(guest))
             if held.get("onboot") == "1" and "lock" not in held and not self._guest(guest):

@@ -22,12 +22,15 @@ from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from builder.host import files, transaction
+from builder.host import back, files
 from tests.host.crash import kill, power, scene
 from tests.host.crash.machine import Machine
 from tests.host.crash.trace import killed
 
-MODULES = ("files", "store", "generations", "bundles", "transaction", "serve")
+MODULES = (
+    *("files", "store", "generations", "bundles"),
+    *("journals", "apply", "back", "transaction", "serve"),
+)
 _SYNCS = ("fsync", "syncfs", "sync_folder", "sync_all", "flock")
 _GUARDS = ("install", "arm")
 _ARRIVAL = ("store", "generations", "bundles", "serve")
@@ -37,17 +40,19 @@ _DISARM = 'guard.disarm(journal.generation, "changing")'
 _BEGIN = "journal = _begin(host, journal, changes, limits.activate)"
 _DESTROY = "for guest in journal.creates:"
 ORDERS = (
-    ("activate", _BEGIN, "pass", "_apply(host, changes)", f"_apply(host, changes); {_BEGIN}"),
-    ("activate", "effects = _effects(", "close(host, journal); effects = _effects("),
-    ("_begin", _ARM.format("changing"), "pass",
+    ("transaction", "activate", _BEGIN, "pass",
+     "apply(host, changes)", f"apply(host, changes); {_BEGIN}"),
+    ("transaction", "activate", "effects = survey.effects(",
+     "journals.close(host, journal); effects = survey.effects("),
+    ("transaction", "_begin", _ARM.format("changing"), "pass",
      "return begun", f"{_ARM.format('changing')}; return begun"),
-    ("_await", _ARM.format("confirming"), "pass",
+    ("transaction", "_await", _ARM.format("confirming"), "pass",
      _DISARM, f"{_DISARM}; {_ARM.format('confirming')}"),
-    ("_undo", "for change in records if early else ():", "for change in records:"),
-    ("_undo", _DESTROY, f"close(host, journal)\n    {_DESTROY}"),
-    ("_undo", "runs = any(", "close(host, journal); runs = any("),
+    ("back", "_undo", "for change in records if early else ():", "for change in records:"),
+    ("back", "_undo", _DESTROY, f"journals.close(host, journal)\n    {_DESTROY}"),
+    ("back", "_undo", "runs = any(", "journals.close(host, journal); runs = any("),
 )  # fmt: skip
-"""A function of `transaction`, what stands there, what in its place; and perhaps a second pair."""
+"""A module and function of it, what stands there, what in its place; and perhaps a second pair."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,8 @@ def every() -> Iterator[Mutant]:
             shown = ast.unparse(call)[:60]
             yield Mutant(f"{module}.{function}: no {shown}" if kind == "gone" else
                          f"{module}.{function}: torn {shown}", module, function, tree)  # fmt: skip
-    text = _source("transaction")
-    for function, *words in ORDERS:
+    for module, function, *words in ORDERS:
+        text = _source(module)
         node = next(n for n in ast.walk(ast.parse(text))
                     if isinstance(n, ast.FunctionDef) and n.name == function)  # fmt: skip
         segment = ast.get_source_segment(text, node) or ""
@@ -83,9 +88,9 @@ def every() -> Iterator[Mutant]:
         for old, new in zip(words[::2], words[1::2], strict=True):
             assert made.count(old) == 1, f"{function}: {old!r} is not there once"
             made = made.replace(old, new)
-        name = f"transaction.{function}: {words[-1]!r} for {words[-2]!r}"
+        name = f"{module}.{function}: {words[-1]!r} for {words[-2]!r}"
         tree = ast.parse(text.replace(segment, made))
-        yield Mutant(name.replace("\\n", ";")[:110], "transaction", function, tree)
+        yield Mutant(name.replace("\\n", ";")[:110], module, function, tree)
 
 
 def noticed(mutant: Mutant, place: Path) -> str:
@@ -118,7 +123,7 @@ def _judge(place: Path, module: str) -> str:
         machine = Machine(root)
         with files.locked(machine.paths.lock, "one"):
             try:
-                transaction.take_back(machine.host(), "other")
+                back.take_back(machine.host(), "other")
             except files.BusyError:
                 pass
             else:
@@ -240,7 +245,7 @@ def _code(code: CodeType, name: str) -> CodeType:
 
 def main(arguments: list[str]) -> int:
     """Judge all mutants, or those whose name holds one of some words; prints a table."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    scene.settle()
     unnoticed = 0
     with scene.workplace() as place:
         scene.furnish(place)

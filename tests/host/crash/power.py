@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from builder.host import transaction
+from builder.host.host import DegradedError, UndoneError
 from builder.host.schema import RefusedError
 from tests.host.crash import disk, kill, scene
 from tests.host.crash.disk import Disk
@@ -87,7 +86,7 @@ def _check(root: Path, known: kill.Ends, last: bool, where: str, proof: Proof) -
             faults = scene.differs(scene.state(root), known.new["reboot"])
         if faults:
             proof.fault(f"{where}: {', '.join(faults)}")
-    except (OSError, ValueError, transaction.DegradedError, AssertionError, LookupError) as error:
+    except (OSError, ValueError, DegradedError, AssertionError, LookupError) as error:
         proof.fault(f"{where}: {error!r}")
 
 
@@ -97,7 +96,7 @@ def _again(root: Path, each: Scene, known: kill.Ends, where: str, proof: Proof) 
         each.does(Machine(root))
         if faults := scene.differs(scene.state(root), known.new["reboot"]):
             proof.fault(f"{where}, deployed again: {', '.join(faults)}")
-    except (OSError, ValueError, RefusedError, transaction.UndoneError) as error:
+    except (OSError, ValueError, RefusedError, UndoneError) as error:
         proof.fault(f"{where}, deployed again: {error!r}")
 
 
@@ -109,7 +108,7 @@ def _name(left: disk.Tree) -> str:
 
 def main(arguments: list[str]) -> int:
     """Prove all scenes; prints what was counted, and each fault."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    scene.settle()
     proof = Proof(first="--first-fault" in arguments)
     with scene.workplace() as place:
         scene.furnish(place)

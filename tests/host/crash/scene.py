@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import itertools
 import os
 import re
 import shutil
@@ -26,6 +27,7 @@ from tests.host.crash.machine import Machine
 from tests.host.crash.releases import made
 
 HOME = "var/lib/phoenix"
+_COUNT = itertools.count()
 _FOUND: Mapping[str, str] = {
     "etc/network/interfaces": "# by hand\nauto lo\niface lo inet loopback\n",
     "etc/pve/.vmlist": '{"ids": {}}',
@@ -106,6 +108,14 @@ FAILING = (SCENES[3], SCENES[2], CUT[0])
 """Where calls fail."""
 
 
+def settle() -> None:
+    """Stay on one processor, as a tracer and its child wait for each other; each of pytest's
+    workers on its own."""
+    every = sorted(os.sched_getaffinity(0))
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    os.sched_setaffinity(0, {every[worker % len(every)]})
+
+
 def furnish(place: Path) -> None:
     """The hosts that scenes begin from: as found, with the first and with the second release."""
     root = place / "0"
@@ -175,9 +185,7 @@ def remove(place: Path) -> None:
 @contextmanager
 def scratch(source: Path) -> Iterator[Path]:
     """A copy of a host that goes again."""
-    place = source.parent / f"scratch{os.getpid()}"
-    if place.exists():
-        shutil.rmtree(place)
+    place = source.parent / f"scratch{os.getpid()}.{next(_COUNT)}"
     copy(source, place)
     try:
         yield place

@@ -34,6 +34,7 @@ NAMES: Mapping[int, str] = {
     74: "fsync", 75: "fdatasync", 306: "syncfs", 162: "sync", 277: "sync_file_range",
     285: "fallocate", 326: "copy_file_range", 296: "pwritev", 328: "pwritev2", 133: "mknod",
     259: "mknodat", 73: "flock", 165: "mount", 425: "io_uring_setup", 3: "close",
+    437: "openat2", 275: "splice", 188: "setxattr", 189: "lsetxattr", 190: "fsetxattr",
 }  # fmt: skip
 """All calls that can change a file, its name or its being kept, and some that say which one."""
 CHANGING = NAMES.keys() - {0, 3, 73, 74, 75, 306, 162, 277}

@@ -1,0 +1,39 @@
+"""What a transaction works with, and how it may end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .decide import Effects
+from .paths import Paths
+from .platforms import Platform
+from .release import Release
+from .store import Store
+
+Tell = Callable[[str, Mapping[str, Any]], None]
+"""Says what happens: an event's name and its facts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What a transaction works with."""
+
+    paths: Paths
+    store: Store
+    platform: Platform
+    perform: Callable[[Platform, Effects], None]
+    """Has what runs follow from changed files; raises FailedError."""
+    health: Callable[[Release | None], Iterable[str]]
+    """What of a running release is not as it should be."""
+    tell: Tell
+    guarded: bool = True
+
+
+class UndoneError(Exception):
+    """The host is as it was; the text says why."""
+
+
+class DegradedError(Exception):
+    """The host could not be brought to what it was; the text says what fails."""
