@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from . import VERSION, back, files, generations, guard, guests, perform, probe, survey, transaction
+from . import VERSION, back, files, generations, guard, guests, perform, probe, report, transaction
 from . import serve as serving
 from .commands import FailedError
 from .decide import Effects
@@ -100,7 +100,7 @@ def guarded(given: argparse.Namespace) -> None:
 
 def status(_given: argparse.Namespace) -> None:
     """Print what runs, and how it differs from what is declared."""
-    json.dump(survey.look(_host()), sys.stdout, indent=2)
+    json.dump(report.look(_host()), sys.stdout, indent=2)
     print()
 
 

@@ -30,6 +30,7 @@ from . import (
     files,
     foreign,
     generations,
+    report,
     signed,
     stream,
     survey,
@@ -243,7 +244,7 @@ class Session:
         record = load_record(files.read(paths.record))
         running = survey.read_generation(self.host, record.generation)
         ours = {*record.guests, *(ref.id for ref in wanted.guests)}
-        plan = survey.plan(self.host, wanted, self.bundles)
+        plan = report.plan(self.host, wanted, self.bundles)
         for change in plan["changes"]:
             if not request.get("text") and change["path"] != "/etc/network/interfaces":
                 change["old"] = change["new"] = ""
@@ -303,7 +304,7 @@ class Session:
         yield {"ok": True}
 
     def _status(self, _request: Request) -> Iterator[Answer]:
-        yield {"ok": True, "status": survey.look(self.host)}
+        yield {"ok": True, "status": report.look(self.host)}
 
 
 _UNITS: dict[str, Callable[[Request], list[str]]] = {

@@ -3,67 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict
 from typing import Any
 
-from . import decide, files, generations, journals, owed
+from . import decide, files
 from .apply import late
 from .decide import Effects, Goal, Live, Overlay
 from .host import Host
 from .release import Guest, Release, release
 from .schema import RefusedError
-from .state import Change, Record, load_record
-
-
-def plan(host: Host, wanted: Release, used: Mapping[int, str] | None = None) -> dict[str, Any]:
-    """What activating a release would change, and the seal of the state that says so; only the
-    files that its manifest names have to be in the store."""
-    record = load_record(files.read(host.paths.record))
-    goal = goal_of(host, -1, wanted, record, used or {})
-    creates = missing(host, wanted)
-    live = observe(host, record, goal)
-    changes = decide.changes(record, goal, live, host.platform)
-    running = [number for number, runs in host.platform.all().items() if runs]
-    found = effects(host, record, goal.guests, changes, running)
-    return {
-        "seal": decide.seal(live, record),
-        "problems": list(problems(host, wanted, record, creates)),
-        "creates": sorted(creates),
-        "changes": [_shown(change) for change in changes[:-1]],
-        "effects": asdict(found),
-    }
-
-
-def look(host: Host) -> dict[str, Any]:
-    """What runs, and where the host differs from what the record says."""
-    record = load_record(files.read(host.paths.record))
-    wanted = read_generation(host, record.generation)
-    drift = [
-        path
-        for path, held in record.targets.items()
-        if files.read(host.paths.at(path)) != held.written
-    ]
-    links = decide.paths(record, Goal(record.generation, {}, record.guests))[1]
-    used = generations.bundles_of(host.paths, record.generation)
-    goal = goal_of(host, record.generation, wanted, record, used)
-    drift += [
-        change.path
-        for change in decide.changes(record, goal, observe(host, record, goal), host.platform)
-        if change.path in links
-    ]
-    journal = journals.opened(host)
-    return {
-        "generation": record.generation,
-        "transaction": journal.stage if journal else None,
-        "drift": sorted(set(drift)),
-        "restarts": [*owed.owing(host.paths, host.platform)],
-        "faults": list(host.health(wanted)),
-    }
-
-
-def _shown(change: Change) -> dict[str, Any]:
-    old, new = ((data or b"").decode("utf-8", "replace") for data in (change.old, change.new))
-    return {"path": change.path, "old": old, "new": new, "link": change.link}
+from .state import Change, Record
 
 
 def read_generation(host: Host, number: int) -> Release | None:
@@ -97,7 +45,7 @@ def goal_of(
     contents = {t.content.digest: host.store.read(t.content.digest) for t in wanted.targets}
     made = {number for number, guest in record.guests.items() if guest.made}
     made |= {ref.id for ref in wanted.guests if not host.platform.exists(ref.id)}
-    made |= {ref.id for ref in wanted.guests if _retired(host, ref.id)}
+    made |= {ref.id for ref in wanted.guests if retired(host, ref.id)}
     return decide.goal(number, wanted, contents, used, made)
 
 
@@ -111,24 +59,10 @@ def missing(host: Host, wanted: Release | None) -> dict[int, Mapping[str, Any]]:
     }
 
 
-def _retired(host: Host, guest: int) -> bool:
+def retired(host: Host, guest: int) -> bool:
     """Whether we made this guest, and it was ours no more."""
     conf = files.read(host.paths.at(host.platform.conf(guest)))
     return conf is not None and host.platform.revived(conf) != conf
-
-
-def problems(
-    host: Host, wanted: Release | None, record: Record, creates: Mapping[int, Mapping[str, Any]]
-) -> Iterable[str]:
-    """Why a release can't be activated now."""
-    declared = wanted.guests if wanted else ()
-    yield from host.platform.problems(creates, {*record.guests, *(ref.id for ref in declared)})
-    for ref in declared:
-        if ref.id in creates or ref.id in record.guests or _retired(host, ref.id):
-            continue
-        # Of a guest that is adopted nothing is known that another could be made from.
-        if host.platform.exists(ref.id) and host.store.guest(ref.node.digest).creation:
-            yield f"guest {ref.id} is there and is none of ours: say `adopt: true`, if it is meant"
 
 
 def effects(

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import back, bundles, decide, files, generations, guard, journals, survey
+from . import back, bundles, decide, files, generations, guard, journals, preflight, survey
 from .apply import apply, perform
 from .commands import FailedError
 from .decide import Effects
@@ -95,7 +95,7 @@ def confirm(host: Host, number: int, who: str) -> None:
 def _preflight(
     host: Host, wanted: Release | None, record: Record, creates: Mapping[int, Mapping[str, Any]]
 ) -> None:
-    problems = list(survey.problems(host, wanted, record, creates))
+    problems = list(preflight.problems(host, wanted, record, creates))
     if host.paths.at("/etc/network/interfaces.new").exists():
         problems.append("/etc/network/interfaces.new is there: apply or discard that edit first")
     if problems:

@@ -301,7 +301,7 @@ GUARDS = (
     Guard(no_quorum, _PLATFORM, "if mode & 0o200 else", "if True else"),
     Guard(number_of_a_vm, _PLATFORM, 'place["type"] != "lxc"', "False"),
     Guard(on_another_node, _PLATFORM, 'place["node"] != here', "False"),
-    Guard(none_of_ours, "survey.py", "host.platform.exists(ref.id) and", "False and"),
+    Guard(none_of_ours, "preflight.py", "host.platform.exists(ref.id) and", "False and"),
     Guard(no_template, _PLATFORM, "if code or not self", "if False and not self"),
     Guard(locked, _CONF, 'if "lock" in held:', "if False:"),
     Guard(locked_later, _PLATFORM, " and not pve_conf.bare(conf):\n                raise Failed",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.host import back, survey, transaction
+from builder.host import back, report, transaction
 from builder.host.host import UndoneError
 from builder.host.release import release
 from builder.host.schema import RefusedError
@@ -80,9 +80,9 @@ def test_drift_is_repaired(stage: Stage):
     number = stage.keep(released(stage.store))
     go(stage, number)
     stage.paths.at(SYSCTL).write_text("other = 1\n")
-    assert survey.look(stage.host())["drift"] == [SYSCTL]
+    assert report.look(stage.host())["drift"] == [SYSCTL]
     assert go(stage, number)
-    assert survey.look(stage.host())["drift"] == []
+    assert report.look(stage.host())["drift"] == []
 
 
 def test_unconfirmed_is_taken_back(stage: Stage):
@@ -109,7 +109,7 @@ def test_confirmed_stays(stage: Stage):
 def test_a_change_since_the_plan_is_refused(stage: Stage):
     data = released(stage.store)
     number = stage.keep(data)
-    plan = survey.plan(stage.host(), release(data))
+    plan = report.plan(stage.host(), release(data))
     assert {change["path"] for change in plan["changes"]} >= {SYSCTL, INTERFACES_PATH}
     stage.paths.at(SYSCTL).write_text("meanwhile\n")
     with pytest.raises(RefusedError, match="changed since"):
