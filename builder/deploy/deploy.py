@@ -254,5 +254,5 @@ class Deployer:
             client, number, seal, limits
         )
         if verdict.code == cli.DONE:
-            self.memory.keep(there)
+            self.memory.keep(there, None if client.hello.generation else self._place())
         return verdict

@@ -7,8 +7,11 @@ reachable there. Where that fails, the host's guard takes everything back, and t
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +24,8 @@ from .story import Story, Verdict, busy, ended
 
 _GRACE = 45.0
 """Seconds that a host may take to go back, once its time is over."""
+_LONGEST = 300.0
+"""Seconds that a command may take which nobody has to confirm."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +54,18 @@ class Follower:
     def activate(self, client: Client, number: int, seal: str, limits: Limits) -> Verdict:
         """Have generation `number` run, and confirm it."""
         story, began = Story(), time.monotonic()
+        length = limits.activate + limits.confirm
         try:
-            client.ask(
-                "activate",
-                self._told(story),
-                generation=number,
-                seal=seal,
-                who=self.who,
-                activate=limits.activate,
-                confirm=limits.confirm,
-            )
+            with _watched(client, length + _GRACE):
+                client.ask(
+                    "activate",
+                    self._told(story),
+                    generation=number,
+                    seal=seal,
+                    who=self.who,
+                    activate=limits.activate,
+                    confirm=limits.confirm,
+                )
         except HostError as error:
             return Verdict(error.kind, client.hello.generation, error.why)
         except _MovedError:
@@ -70,14 +77,14 @@ class Follower:
             raise
         if (verdict := ended(story, client.hello)) is not None:
             return verdict
-        until = began + limits.activate + limits.confirm
-        return self._settle(number, client.hello, story, until)
+        return self._settle(number, client.hello, story, began + length)
 
     def run(self, client: Client, do: str, to: int | None = None, **facts: Any) -> Verdict:
         """Run one of the commands that need no confirmation; `to` is the generation it leads to."""
-        story = Story()
+        story = Story(confirms=False)
         try:
-            answer = client.ask(do, self._told(story), who=self.who, to=to, **facts)
+            with _watched(client, _LONGEST + _GRACE):
+                answer = client.ask(do, self._told(story), who=self.who, to=to, **facts)
         except HostError as error:
             return Verdict(error.kind, client.hello.generation, error.why)
         except LostError as error:
@@ -85,7 +92,7 @@ class Follower:
                 cli.say("  the connection is lost; the host goes on by itself")
             if to is None:
                 return Verdict("unreachable", None, "what the host did is not known: look again")
-            return self._settle(to, client.hello, story, time.monotonic() + 300)
+            return self._settle(to, client.hello, story, time.monotonic() + _LONGEST)
         verdict = ended(story, client.hello)
         if verdict is None:
             result = "done" if answer["ok"] else "failed"
@@ -114,7 +121,7 @@ class Follower:
                         verdict, until = self._look(client, at, number, before, story, until)
                 except LostError as error:
                     lost = lost if at != self.there and lost else str(error)
-                    _tell_lost(at, error, until - time.monotonic())
+                    _tell_lost(at, error, story, until - time.monotonic())
                     continue
                 if verdict is not None:
                     return verdict
@@ -122,8 +129,9 @@ class Follower:
                 break
             time.sleep(self.pause)
         due = time.strftime("%H:%M:%S", time.localtime(time.time() + until - time.monotonic()))
-        why = f"no answer from {self.there} ({lost}). Unconfirmed by {due}, the host goes back"
-        return Verdict("unreachable", None, f"{why} by itself; its guard outlasts a reboot too")
+        return Verdict(
+            "unreachable", None, f"no answer from {self.there} ({lost}). {_alone(story, due)}"
+        )
 
     def _look(
         self, client: Client, at: Place, number: int, before: Hello, story: Story, until: float
@@ -140,9 +148,11 @@ class Follower:
             return Verdict("busy", None, busy(waits, hello)), until
         if waits.stage != "confirming" or at != self.there:
             return None, until
+        story.asked = True
         try:
-            client.ask("confirm", generation=number, who=self.who)
+            client.ask("confirm", story.tell, generation=number, who=self.who)
         except HostError as error:
+            story.asked = False
             if error.kind == "busy":  # the activation's own last moment, or the guard's first
                 return None, until
             story.tell({"event": "ended", "kind": error.kind, "why": error.why})
@@ -150,10 +160,33 @@ class Follower:
         return Verdict("done", number), until
 
 
-def _tell_lost(at: Place, error: LostError, left: float) -> None:
+def _alone(story: Story, due: str) -> str:
+    """What a host does that is not heard any more."""
+    if not story.confirms:
+        return "It goes on by itself: look again"
+    if story.asked:
+        return f"It may have taken the confirmation, and stays; else it goes back by {due}"
+    return f"Unconfirmed by {due}, the host goes back by itself; its guard outlasts a reboot too"
+
+
+def _tell_lost(at: Place, error: LostError, story: Story, left: float) -> None:
     # Where each text is a line of its own, seconds that run would fill the page.
     when = f" in {max(0, round(left))} s" if sys.stderr.isatty() else ""
-    cli.progress(f"no connection to {at}; unconfirmed, the host goes back{when} ({error})")
+    back = "; unless that is confirmed, the host goes back" + when if story.confirms else ""
+    cli.progress(f"no connection to {at}{back} ({error})")
+
+
+@contextlib.contextmanager
+def _watched(client: Client, seconds: float) -> Iterator[None]:
+    """End a connection that is silent for so long: one that is shared may be dead, and of that
+    only its master hears."""
+    timer = threading.Timer(seconds, client.link.close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _what(hello: Hello, number: int, before: Hello, story: Story) -> Verdict | None:

@@ -55,11 +55,13 @@ class Manager:
             raise UserError(f"{self.host} has no generation of ours", f"deploy --host {self.host}")
         there = self._reach(client, to)
         verdict = Follower(self.connect, there, self.place, self.who).run(client, verb, to, **facts)
-        if to and verdict.code == cli.DONE:
+        if to is not None and verdict.code == cli.DONE:
             self.memory.keep(there)
         return verdict
 
     def _reach(self, client: Client, to: int | None) -> Place:
+        if to == 0:
+            return self.memory.found() or self.place
         kept = client.hello.kept.get(to) if to else None
         return Place(str(kept["address"]), str(kept["user"])) if kept else self.place
 

@@ -1,6 +1,7 @@
 """What this machine remembers of a host: where it was reached, and by which ssh key it is known.
 
-    ~/.local/state/phoenix/SITE/HOST.json       the address of the release that was deployed last
+    ~/.local/state/phoenix/SITE/HOST.json       the address of the release that was deployed last,
+                                                and where the host was found before the first
     ~/.local/state/phoenix/SITE/known_hosts     keys, each under the name phoenix-SITE-HOST
 
 A key is kept under a name of ours from the first connection on, so that a changed address is the
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from builder import disk, keys
@@ -73,18 +74,20 @@ class Memory:
 
     def last(self) -> Place | None:
         """Where the release that was deployed last is reached; None before the first."""
-        try:
-            plain = json.loads(disk.content(self._file()) or b"null")
-            return Place(str(plain["address"]), str(plain["user"])) if plain else None
-        except (ValueError, LookupError, TypeError):
-            return None
+        return self._place()
 
-    def keep(self, reached: Place) -> None:
-        """Remember where the release that now runs is reached."""
-        if self.last() == reached:
+    def found(self) -> Place | None:
+        """Where the host was reached before the first release; None where that is not known."""
+        return self._place("found")
+
+    def keep(self, reached: Place, found: Place | None = None) -> None:
+        """Remember where the release that now runs is reached, and where the host was `found`."""
+        found = found or self.found()
+        if (self.last(), self.found()) == (reached, found):
             return
         self._folder()
-        text = json.dumps({"address": reached.address, "user": reached.user}) + "\n"
+        plain = {**asdict(reached), **({"found": asdict(found)} if found else {})}
+        text = json.dumps(plain) + "\n"
         new = self._file().with_suffix(".new")
         with disk.telling(self.folder):
             new.write_text(text, encoding="utf-8")
@@ -93,6 +96,15 @@ class Memory:
     def forget(self) -> None:
         """Remember no address any more; the key stays known."""
         self._file().unlink(missing_ok=True)
+
+    def _place(self, *within: str) -> Place | None:
+        try:
+            plain = json.loads(disk.content(self._file()) or b"null")
+            for name in within:
+                plain = plain[name]
+            return Place(str(plain["address"]), str(plain["user"])) if plain else None
+        except (ValueError, LookupError, TypeError):
+            return None
 
     def _file(self) -> Path:
         return self.folder / f"{self.host}.json"

@@ -118,7 +118,7 @@ class _Running:
         assert self.process.stderr
         with self.process.stderr as stream:
             for line in stream:
-                text = visible(line.decode("utf-8", "replace")).strip(" \r\n")
+                text = visible(line.decode("utf-8", "replace").strip(" \r\n"))
                 if text and not set(text) <= {"@"}:
                     self.said.append(text)
 

@@ -27,6 +27,8 @@ _SAID = {
     "health": "looking whether all is well",
     "owes a restart": "guest {guest} is to be restarted by you, for {keys}",
     "confirming": "all is well; the host waits {seconds} s for the confirmation",
+    "ill before": "as it was before: {why}",
+    "confirmed": "confirmed: generation {generation} stays",
     "failed": "failed: {why}",
     "guard": "the guard takes generation {generation} back: its time was over",
     "undone": "the host is as it was, in generation {generation}",
@@ -52,9 +54,13 @@ class Verdict:
 
 @dataclass
 class Story:
-    """The events of a transaction as they come, each told as a line."""
+    """The events of a transaction as they come, each told as a line. `confirms` says that the
+    host waits for a confirmation in the end, `asked` that one went out of which it is not known
+    what became."""
 
     events: list[Plain] = field(default_factory=list)
+    confirms: bool = True
+    asked: bool = False
 
     def tell(self, event: Plain) -> None:
         """Take an event; one that was told already is not told again."""

@@ -32,8 +32,9 @@ _LATER = "75"
 """How a unit ends that its timer starts again (EX_TEMPFAIL): what it needs is not there yet."""
 _TOLD = 1 << 20
 """How much of the events stays, in bytes."""
-_QUIET, _GRACE = 10.0, 3600.0
-"""Seconds that an old slot is without a connection until it is stopped, and that it has at most."""
+_QUIET, _GRACE, _LOOK = 10.0, 3600.0, 3.0
+"""Seconds that an old slot is without a connection until it is stopped, that it has at most, and
+between two looks at it."""
 _LOST = 0.05
 """Seconds between two looks at the events of a transaction that runs as a unit of its own."""
 
@@ -167,7 +168,7 @@ def settle(_given: argparse.Namespace) -> None:
             if now - since >= _QUIET or now - began >= _GRACE:
                 with files.locked(host.paths.lock, _who("settle")):
                     guests.end(host.platform, guest)
-        time.sleep(1)
+        time.sleep(_LOOK)
 
 
 def _draining(host: Host) -> dict[int, bool]:

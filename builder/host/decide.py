@@ -129,7 +129,8 @@ def _links(record: Record, goal: Goal, live: Live) -> list[Change]:
     for path, held in record.targets.items():
         known |= set(_wants(path, held.written))
     current = "/var/lib/phoenix/current"
-    wanted[current] = f"generations/{goal.generation}"
+    if goal.generation:
+        wanted[current] = f"generations/{goal.generation}"
     return [
         Change(path, _bytes(live.links[path]), _bytes(wanted.get(path)), link=True)
         for path in (*sorted(known), current)
@@ -173,8 +174,9 @@ class Taken:
 class GuestEffect:
     """What is done with a guest: `what` is start, restart, leave (ours no more), retire (nor was it
     there before us), hot, owe (a restart that its release refuses) or switch; for a switch its
-    slotted daemons that changed, and the other units that did; for hot and owe the `keys` that it
-    is for, and what the configuration `was`."""
+    slotted daemons that changed, and the other units that did, whether they start `anew` from the
+    folder that they run from already, and the `dropped` folder whose slots go; for hot and owe the
+    `keys` that it is for, and what the configuration `was`."""
 
     number: int
     what: str
@@ -182,6 +184,8 @@ class GuestEffect:
     units: tuple[str, ...] = ()
     keys: tuple[str, ...] = ()
     was: str = ""
+    anew: bool = False
+    dropped: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +202,16 @@ class Effects:
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """A guest's files by path, and which of its daemons run in slots; whether it may be restarted,
-    and whether we made it."""
+    """A guest's files by path, which of its daemons run in slots, and the bundle of each unit that
+    reads secrets, by its path; whether it may be restarted, whether we made it, and the name of its
+    folder."""
 
     entries: Mapping[str, Entry]
     daemons: tuple[str, ...] = ()
+    secrets: Mapping[str, str] = field(default_factory=dict)
     restart: bool = field(default=True, compare=False)
     made: bool = field(default=False, compare=False)
+    folder: str = field(default="", compare=False)
 
 
 def effects(
@@ -299,9 +306,11 @@ def _switch(number: int, before: Overlay, after: Overlay) -> GuestEffect:
     """What of a running guest's daemons and units differs by what they read."""
     every = before.entries.keys() | after.entries.keys()
     differs = {path for path in every if before.entries.get(path) != after.entries.get(path)}
+    anew = not differs
+    differs |= {path for path in every if before.secrets.get(path) != after.secrets.get(path)}
     daemons = tuple(
         name
-        for name in sorted({*before.daemons, *after.daemons})
+        for name in sorted(after.daemons)
         if _touched(differs, (f"{name}/", f"programs/{name}/", "slots/", f"units/phoenix-{name}@"))
     )
     slotted = tuple(f"phoenix-{name}@" for name in (*before.daemons, *after.daemons))
@@ -313,7 +322,8 @@ def _switch(number: int, before: Overlay, after: Overlay) -> GuestEffect:
         stem = name.rpartition(".")[0].removeprefix("phoenix-")
         if _touched(differs, (path, f"{stem}/", f"programs/{stem}/")):
             units.append(name)
-    return GuestEffect(number, "switch", daemons, tuple(units))
+    dropped = before.folder if {*before.daemons} - {*after.daemons} else ""
+    return GuestEffect(number, "switch", daemons, tuple(units), anew=anew, dropped=dropped)
 
 
 def _touched(differs: Iterable[str], places: tuple[str, ...]) -> bool:

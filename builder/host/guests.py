@@ -25,10 +25,13 @@ def switch(platform: Platform, effect: GuestEffect, ask: Ask, limit: float) -> N
     `limit` is how many seconds a daemon may take until it answers.
     """
     guest = effect.number
+    if effect.dropped:
+        # Its units are known until the next line, and its script is in no newer folder.
+        _inside(platform, guest, f"/opt/phoenix/{effect.dropped}/bin/phoenix-slots", "off")
     _inside(platform, guest, "systemctl", "daemon-reload")
     _inside(platform, guest, "systemctl", "start", "phoenix-names.service")
     for daemon in effect.daemons:
-        _slot(platform, guest, daemon, ask, limit)
+        _slot(platform, effect, daemon, ask, limit)
     if effect.units:
         _inside(platform, guest, "systemctl", "try-restart", *effect.units)
     _inside(platform, guest, "systemctl", "start", "sysinit.target", "multi-user.target")
@@ -78,10 +81,11 @@ def _draining(platform: Platform, guest: int) -> str | None:
     return other if other in said.split() else None
 
 
-def _slot(platform: Platform, guest: int, daemon: str, ask: Ask, limit: float) -> None:
+def _slot(platform: Platform, effect: GuestEffect, daemon: str, ask: Ask, limit: float) -> None:
+    guest = effect.number
     live = _inside(platform, guest, _SLOTS, "live").strip()
     other = _OTHER[live]
-    if not _runs(platform, guest, daemon, other):
+    if effect.anew or not _runs(platform, guest, daemon, other):
         # One that still drains from a change before is ended: this change needs its place.
         _inside(platform, guest, _SLOTS, "stop", other)
         _inside(platform, guest, _SLOTS, "start", other)

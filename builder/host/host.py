@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from . import generations
 from .decide import Effects
+from .generations import Kept
 from .paths import Paths
 from .platforms import Platform
 from .release import Release
@@ -29,6 +31,8 @@ class Host:
     """What of a running release is not as it should be."""
     tell: Tell
     guarded: bool = True
+    trusted: Callable[[Paths, int], Kept] = generations.trusted
+    """A kept generation, its signature verified anew."""
 
 
 class UndoneError(Exception):

@@ -15,6 +15,8 @@ def problems(
     host: Host, wanted: Release | None, record: Record, creates: Mapping[int, Mapping[str, Any]]
 ) -> Iterable[str]:
     """Why a release can't be activated now."""
+    if host.paths.at("/etc/network/interfaces.new").exists():
+        yield "/etc/network/interfaces.new is there: apply or discard that edit first"
     declared = wanted.guests if wanted else ()
     yield from host.platform.problems(creates, {*record.guests, *(ref.id for ref in declared)})
     for ref in declared:

@@ -9,9 +9,10 @@ from . import decide, files
 from .apply import late
 from .decide import Effects, Goal, Live, Overlay
 from .host import Host
-from .release import Guest, Release, release
+from .release import Entry, Guest, Release, release
 from .schema import RefusedError
 from .state import Change, Record
+from .store import NODE
 
 
 def read_generation(host: Host, number: int) -> Release | None:
@@ -93,5 +94,19 @@ def _overlays(host: Host, guests: Mapping[int, Any]) -> dict[int, Overlay]:
     for number, held in guests.items():
         guest: Guest = host.store.guest(held.node)
         daemons = tuple(name for name, _ in guest.daemons)
-        found[number] = Overlay(host.store.entries(guest), daemons, guest.restart, held.made)
+        entries = host.store.entries(guest)
+        secrets = _readers(host, entries, held.bundle) if held.bundle else {}
+        found[number] = Overlay(
+            entries, daemons, secrets, guest.restart, held.made, held.node[:NODE]
+        )
     return found
+
+
+def _readers(host: Host, entries: Mapping[str, Entry], bundle: str) -> dict[str, str]:
+    """The units that are handed secrets, with the bundle that these are in."""
+    return {
+        path: bundle
+        for path, entry in entries.items()
+        if path.startswith("units/") and not entry.target
+        if b":/opt/phoenix-secrets/" in host.store.read(entry.content.digest)
+    }

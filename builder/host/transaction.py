@@ -9,14 +9,14 @@ Until the journal is closed nothing is decided: whoever finds it open takes ever
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from . import back, bundles, decide, files, generations, guard, journals, preflight, survey
 from .apply import apply, perform
 from .commands import FailedError
-from .decide import Effects
+from .decide import Goal
 from .host import DegradedError, Host, UndoneError
 from .release import Release
 from .schema import RefusedError
@@ -31,6 +31,17 @@ class Limits:
     confirm: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What a transaction begins with."""
+
+    record: Record
+    wanted: Release | None
+    goal: Goal
+    creates: Mapping[int, Mapping[str, Any]]
+    running: tuple[int, ...]
+
+
 def activate(
     host: Host, number: int, who: str, limits: Limits, sealed: str = "", settle: bool = False
 ) -> bool:
@@ -43,30 +54,21 @@ def activate(
     """
     with files.locked(host.paths.lock, who):
         _finish(host)
-        record = load_record(files.read(host.paths.record))
-        wanted = survey.read_generation(host, number)
-        used = generations.bundles_of(host.paths, number)
-        goal = survey.goal_of(host, number, wanted, record, used)
-        creates = survey.missing(host, wanted)
-        _preflight(host, wanted, record, creates)
-        live = survey.observe(host, record, goal)
-        if sealed and decide.seal(live, record) != sealed:
-            raise RefusedError("the host changed since the plan was made")
-        running = tuple(guest for guest, runs in host.platform.all().items() if runs)
-        journal = Journal(number, record.generation, "preparing", 0, who, tuple(creates), running)
+        turn = _turn(host, number, sealed)
+        before, running = turn.record.generation, turn.running
+        journal = Journal(number, before, "preparing", 0, who, tuple(turn.creates), running)
         try:
-            _prepare(host, journal, wanted, creates)
-            changes = decide.changes(
-                record, goal, survey.observe(host, record, goal), host.platform
-            )
+            _prepare(host, journal, turn)
+            live = survey.observe(host, turn.record, turn.goal)
+            changes = decide.changes(turn.record, turn.goal, live, host.platform)
             if not changes:
                 journals.close(host, journal)
                 return False
+            ill = () if settle else tuple(host.health(survey.read_generation(host, before)))
             journal = _begin(host, journal, changes, limits.activate)
             host.tell("changing", {"generation": number, "count": len(changes) - 1})
             apply(host, changes)
-            effects = survey.effects(host, record, goal.guests, changes, running)
-            fault = _runs(host, effects, wanted)
+            fault = _runs(host, turn, changes, ill)
             if fault and not settle:
                 raise FailedError(fault)
             if limits.confirm is None:
@@ -90,31 +92,40 @@ def confirm(host: Host, number: int, who: str) -> None:
         if journal is None or journal.generation != number or journal.stage != "confirming":
             raise RefusedError(f"generation {number} does not wait for a confirmation")
         journals.close(host, journal)
+        host.tell("confirmed", {"generation": number})
 
 
-def _preflight(
-    host: Host, wanted: Release | None, record: Record, creates: Mapping[int, Mapping[str, Any]]
-) -> None:
-    problems = list(preflight.problems(host, wanted, record, creates))
-    if host.paths.at("/etc/network/interfaces.new").exists():
-        problems.append("/etc/network/interfaces.new is there: apply or discard that edit first")
-    if problems:
+def _turn(host: Host, number: int, sealed: str) -> _Turn:
+    record = load_record(files.read(host.paths.record))
+    wanted = _trusted(host, number)
+    goal = survey.goal_of(host, number, wanted, record, generations.bundles_of(host.paths, number))
+    creates = survey.missing(host, wanted)
+    if problems := list(preflight.problems(host, wanted, record, creates)):
         raise RefusedError("; ".join(problems))
+    if sealed and decide.seal(survey.observe(host, record, goal), record) != sealed:
+        raise RefusedError("the host changed since the plan was made")
+    running = tuple(guest for guest, runs in host.platform.all().items() if runs)
+    return _Turn(record, wanted, goal, creates, running)
 
 
-def _prepare(
-    host: Host,
-    journal: Journal,
-    wanted: Release | None,
-    creates: Mapping[int, Mapping[str, Any]],
-) -> None:
+def _trusted(host: Host, number: int) -> Release | None:
+    """A kept generation whose signer is on the list still and whose bytes are what was signed;
+    None for generation 0. Raises RefusedError."""
+    if number == 0:
+        return None
+    wanted = host.trusted(host.paths, number).release
+    host.store.verify(host.store.needed(wanted), every=False)
+    return wanted
+
+
+def _prepare(host: Host, journal: Journal, turn: _Turn) -> None:
     """All that changes nothing that runs: folders of guests, and guests that are missing."""
-    for ref in wanted.guests if wanted else ():
+    for ref in turn.wanted.guests if turn.wanted else ():
         host.store.unpack(ref.node.digest, host.store.guest(ref.node.digest))
         bundles.folder(host.paths, ref.id)
-    if creates:
+    if turn.creates:
         files.write(host.paths.journal, dump_journal(journal), 0o600)
-    for guest, creation in creates.items():
+    for guest, creation in turn.creates.items():
         host.tell("create", {"guest": guest})
         host.platform.create(guest, creation)
 
@@ -140,13 +151,19 @@ def _await(host: Host, journal: Journal, seconds: int) -> None:
     host.tell("confirming", {"generation": journal.generation, "seconds": seconds})
 
 
-def _runs(host: Host, effects: Effects, wanted: Release | None) -> str:
-    """Have what runs be as the files say; what does not run so, or "" """
+def _runs(host: Host, turn: _Turn, changes: tuple[Change, ...], ill: Collection[str]) -> str:
+    """Have what runs be as the files say; what does not run so, or "". What was `ill` before is no
+    fault of this change: it is told."""
     try:
         host.tell("effects", {})
-        perform(host, effects)
+        found = survey.effects(host, turn.record, turn.goal.guests, changes, turn.running)
+        perform(host, found)
         host.tell("health", {})
-        return "; ".join(host.health(wanted))
+        faults = tuple(host.health(turn.wanted))
+        for fault in faults:
+            if fault in ill:
+                host.tell("ill before", {"why": fault})
+        return "; ".join(fault for fault in faults if fault not in ill)
     except (FailedError, OSError) as error:
         return str(error)
 

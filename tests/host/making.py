@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from builder import manifest, tree
 from builder.host import generations
 from builder.host.decide import Effects, Taken
+from builder.host.generations import Kept
 from builder.host.host import Host
 from builder.host.paths import Paths
 from builder.host.platform_lxc import Lxc
@@ -164,6 +165,10 @@ class Stage:
     performed: list[Effects] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    """What does not run well after the next change; `ill` does not before either."""
+    ill: list[str] = field(default_factory=list)
+    sick: list[str] = field(default_factory=list)
+    trusted: Callable[[Paths, int], Kept] = generations.kept
 
     def __post_init__(self) -> None:
         self.paths = Paths(self.root)
@@ -179,8 +184,9 @@ class Stage:
     def host(self) -> Host:
         place: Platform = self.platform  # type: ignore[assignment]
         return Host(
-            self.paths, self.store, place, self._perform, self._health, self._tell, guarded=False
-        )
+            self.paths, self.store, place, self._perform, self._health, self._tell,
+            guarded=False, trusted=self.trusted,
+        )  # fmt: skip
 
     def keep(self, data: bytes) -> int:
         """Keep a release; its number."""
@@ -201,11 +207,12 @@ class Stage:
 
     def _perform(self, _platform: Platform, effects: Effects) -> None:
         self.performed.append(effects)
+        self.sick = list(self.faults)
         for guest in effects.guests:
             self.platform.running[guest.number] = guest.what not in ("leave", "retire")
 
     def _health(self, _wanted: Release | None) -> Iterable[str]:
-        return list(self.faults)
+        return [*self.ill, *self.sick]
 
     def _tell(self, event: str, facts: Mapping[str, Any]) -> None:
         self.events.append(event)

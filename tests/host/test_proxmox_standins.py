@@ -420,11 +420,11 @@ def test_every_sentence_is_held():
 def test_real_guests_would_be_of_liblxc(monkeypatch: pytest.MonkeyPatch):
     """What a lab's nested guests start from."""
     monkeypatch.syspath_prepend(str(Path(__file__).with_name("proxmox")))
-    nnn, guests = importlib.import_module("nnn"), importlib.import_module("guests")
+    nnn, nested = importlib.import_module("nnn"), importlib.import_module("nested")
     conf = nnn.parse(
         (GUEST + "mp0: /srv/models,mp=/models,ro=1\nlxc.mount.entry: /a b none bind 0 0\n").encode()
     )
-    lines = guests.liblxc(200, conf).splitlines()
+    lines = nested.liblxc(200, conf).splitlines()
     for line in (
         "lxc.uts.name = theirs",
         "lxc.rootfs.path = dir:/var/lib/lxc/200/rootfs",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.host import back, report, transaction
+from builder.host import back, generations, report, transaction
 from builder.host.host import UndoneError
 from builder.host.release import release
 from builder.host.schema import RefusedError
@@ -119,3 +119,35 @@ def test_a_change_since_the_plan_is_refused(stage: Stage):
 def test_a_guest_that_is_neither_there_nor_to_be_made(stage: Stage):
     with pytest.raises(RefusedError, match="no generation 7"):
         go(stage, 7)
+
+
+def test_what_was_ill_before_is_no_fault_of_a_change(stage: Stage):
+    go(stage, stage.keep(released(stage.store)))
+    stage.ill.append("guest 105 (whisper) does not run")
+    assert go(stage, stage.keep(released(stage.store, sysctl="b = 2\n")))
+    assert "ill before" in stage.events
+
+
+def test_a_signer_who_went_from_the_list_activates_nothing(stage: Stage):
+    number, before = stage.keep(released(stage.store)), stage.files()
+    stage.trusted = generations.trusted
+    with pytest.raises(RefusedError, match="signed"):
+        go(stage, number)
+    assert stage.files() == before
+
+
+def test_an_altered_file_of_the_store_activates_nothing(stage: Stage):
+    data = released(stage.store)
+    number, before = stage.keep(data), stage.files()
+    network = stage.store.path(release(data).network.digest)
+    network.write_bytes(bytes(len(network.read_bytes())))
+    with pytest.raises(RefusedError, match="was altered"):
+        go(stage, number)
+    assert stage.files() == before
+
+
+def test_before_the_first_release_nothing_drifts(stage: Stage):
+    assert report.look(stage.host())["drift"] == []
+    go(stage, stage.keep(released(stage.store)))
+    go(stage, 0)
+    assert report.look(stage.host())["drift"] == []

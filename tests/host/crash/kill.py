@@ -2,14 +2,15 @@
 
     python -m tests.host.crash.kill [--deep] [--first-fault] [SCENE …]
 
-Counted from a transaction's lock on, which is its first write. An install and a rollback are killed
-at every index, the other scenes before each call that changes a file; with --deep they too at every
-index. What was left is recovered once for each host that differs, since recovery reads nothing else.
+Counted from a transaction's lock on, which is its first write. An install and a rollback are
+killed at every index, the other scenes before each call that changes a file; with --deep they too
+at every index. What was left is recovered once for each host that differs, since recovery reads
+nothing else.
 
-Recovery is killed from one host of each class, by which names differ from the old and from the new
-ones and the journal's stage, and in both ways: the guard's, and a reboot. It is stopped before every
-call. Where a host stands there that no kill before has left, it is killed for good, and recovered
-again; with --deep at every index after a change, whatever was seen.
+Recovery is killed from one host of each class, by which names differ from the old and from the
+new ones and the journal's stage, and in both ways: the guard's, and a reboot. It is stopped before
+every call; where a host stands there that no kill before has left, it is killed, and recovered
+again. With --deep it is killed at every index after a change, whatever was seen.
 
 While they run, an install and a rollback are interrupted by another program of ours, which has to
 find the lock held; and a file of PVE's changes under PVE's own lock only.
@@ -32,7 +33,7 @@ from tests.host.crash import scene
 from tests.host.crash.machine import Machine
 from tests.host.crash.record import Recorder
 from tests.host.crash.scene import SCENES, Scene, scratch
-from tests.host.crash.trace import CHANGING, NAMES, Child, killed
+from tests.host.crash.trace import CHANGING, NAMES, Child, killed, killed_after
 
 Recover = Callable[[Machine], None]
 EVERY = ("install", "rollback")
@@ -84,11 +85,13 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A run before one of its calls, and whether a file may have changed since the last one."""
+    """A run before one of its calls; whether a file may have changed since the last one, and how
+    often one has."""
 
     root: Path
     child: Child
     changed: bool
+    changes: int
 
 
 def ends(place: Path, each: Scene) -> Ends:
@@ -110,12 +113,14 @@ def ends(place: Path, each: Scene) -> Ends:
 def stops(before: Path, body: Callable[[Machine], None]) -> Iterator[Stop]:
     """Run it on a copy of a host; it stands still before each of its calls."""
     with scratch(before) as root:
-        child = Child(lambda: body(Machine(root)))
-        changed = True
+        machine = Machine(root)
+        child = Child(lambda: body(machine))
+        changed, changes = True, 0
         try:
             while child.next():
-                yield Stop(root, child, changed)
+                yield Stop(root, child, changed, changes)
                 changed = child.call().number in CHANGING
+                changes += changed
             assert child.code == 0, f"ended with {child.code}"
         finally:
             child.kill()
@@ -220,11 +225,13 @@ class Killer:
             with scratch(self.place / self.scene.before) as root:
                 machine = Machine(root)
                 assert killed(lambda: self.scene.does(machine), index)  # noqa: B023
-                if (left := scene.raw(root)) != expected:
-                    proof.fault(f"{where}: is another host than the one that was stopped there")
+                if (left := scene.raw(root)) not in hosts:
+                    proof.fault(f"{where}: no host that stood there when it was stopped")
                 if (left, "guard") not in self.seen:
-                    self._judge(root, where, left, tuple(RECOVERIES))
                     self._classify(root)
+                    self._judge(root, where, left, tuple(RECOVERIES))
+        if {left for left, _ in self.seen} != {*hosts}:
+            proof.fault(f"{name}: a host at which it was stopped is none that a kill has left")
         proof.hosts[name] = len(self.seen) // len(RECOVERIES)
 
     def _classify(self, root: Path) -> None:
@@ -236,15 +243,17 @@ class Killer:
             scene.copy(root, self.classes[key])
 
     def _judge(self, root: Path, where: str, left: str, ways: tuple[str, ...]) -> None:
-        """Recover copies of a killed host; nothing is half even before that."""
+        """Recover a killed host, in each way; nothing is half even before that."""
         known, proof = self.known, self.proof
         if "guard" in ways and (why := unguarded(root)):
             proof.fault(f"{where}: {why}")
         if half := scene.half(root, known.before, known.after):
             proof.fault(f"{where}: {', '.join(half)}")
-        for way in ways:
-            self.seen.add((left, way))
-            recovered(root, self.place / "recovered", way, known, proof, where)
+        for way in ways[:-1]:
+            with scratch(root) as again:
+                recovered(again, way, known, proof, where)
+        recovered(root, ways[-1], known, proof, where)
+        self.seen |= {(left, way) for way in ways}
 
     def _recoveries(self, left: Path, way: str) -> None:
         """Kill a recovery of the host `left`."""
@@ -258,29 +267,26 @@ class Killer:
                 found = scene.raw(stop.root)
                 fresh = tuple(w for w in ways if self.deep or (found, w) not in self.seen)
                 self.seen |= {(found, w) for w in fresh}
-                new += [(stop.child.index, fresh)] if fresh else []
+                new += [(stop.changes, fresh)] if fresh else []
             if path := unlocked(stop):
                 proof.fault(f"{name} left as {left.name}, {way}: {path} without PVE's lock")
-        for index, fresh in new:
-            where = f"{name} left as {left.name}, {way} killed before call {index}"
+        for change, fresh in new:
+            where = f"{name} left as {left.name}, {way} killed after change {change}"
             with scratch(left) as root:
                 machine = Machine(root)
-                assert killed(lambda: recover(machine), index)  # noqa: B023
+                assert killed_after(lambda: recover(machine), change)  # noqa: B023
                 proof.again[name] += 1
                 self._judge(root, where, scene.raw(root), fresh)
 
 
-def recovered(root: Path, again: Path, way: str, known: Ends, proof: Proof, where: str) -> None:
-    """Recover a copy of a host, and judge it."""
-    scene.copy(root, again)
+def recovered(root: Path, way: str, known: Ends, proof: Proof, where: str) -> None:
+    """Recover a host, and judge it."""
     try:
-        RECOVERIES[way](Machine(again))
-        if faults := judged(again, way, known):
+        RECOVERIES[way](Machine(root))
+        if faults := judged(root, way, known):
             proof.fault(f"{where}, then {way}: torn: {', '.join(faults)}")
     except (OSError, ValueError, DegradedError, AssertionError, LookupError) as error:
         proof.fault(f"{where}, then {way}: {error!r}")
-    finally:
-        scene.remove(again)
 
 
 def main(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from builder.host import back, commands, network, pve_conf
+from builder.host import back, commands, generations, network, pve_conf
 from builder.host.commands import FailedError
 from builder.host.decide import Effects
 from builder.host.host import Host
@@ -59,7 +59,10 @@ class Machine:
 
     def host(self) -> Host:
         place: Platform = self.platform
-        return Host(self.paths, self.store, place, self._perform, self._health, self._tell)
+        return Host(
+            self.paths, self.store, place, self._perform, self._health, self._tell,
+            trusted=generations.kept,
+        )  # fmt: skip
 
     def run(self, *command: str, **options: Any) -> str:
         """What a program prints; raises FailedError where it fails."""

@@ -207,17 +207,19 @@ def raw(root: Path) -> str:
     """A digest of all that there is; of times, only that there are some."""
     parts = []
     for folder, _, names in os.walk(root):
-        parts.append(folder)
+        here = folder[len(str(root)) :]
+        parts.append(here)
         for name in os.listdir(folder):
             path = f"{folder}/{name}"
             if os.path.islink(path):
-                parts.append(f"{path}>{os.readlink(path)}")
+                parts.append(f"{here}/{name}>{os.readlink(path)}")
             elif name in names and "/store" not in folder and name not in ("lock", "events"):
                 with open(path, "rb", 0) as stream:
                     text = re.sub(rb'("deadline"|"process"): ?\d+', rb"\1", stream.read())
-                    parts.append(f"{path}={os.fstat(stream.fileno()).st_mode}={text!r}")
+                    mode = os.fstat(stream.fileno()).st_mode
+                    parts.append(f"{here}/{name}={mode}={text!r}")
             elif name in names:
-                parts.append(path)
+                parts.append(f"{here}/{name}")
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 

@@ -11,15 +11,15 @@ import ctypes
 import os
 import platform
 import signal
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 _TRACEME, _CONT, _SYSCALL, _SETOPTIONS = 0, 7, 24, 0x4200
 _GETREGS, _SETREGS, _INFO = 12, 13, 0x420E
 _SYSGOOD, _TRACESECCOMP, _EXITKILL = 1, 0x80, 0x100000
 _NO_NEW_PRIVILEGES, _SET_SECCOMP, _FILTER = 38, 22, 2
-# One instruction: whatever call it is, tell the tracer.
-_TELL = bytes((6, 0, 0, 0)) + (0x7FF00000).to_bytes(4, "little")
+_LOAD, _EQUAL, _RETURN = 0x20, 0x15, 0x06
+_TELL, _LET = 0x7FF00000, 0x7FFF0000
 _EXIT = 2
 _STOP, _BEFORE = signal.SIGTRAP | 0x80, signal.SIGTRAP | 7 << 8
 HERE = platform.machine() == "x86_64"
@@ -82,14 +82,15 @@ class Call:
 
 
 class Child:
-    """A forked child that runs `body` and ends; stopped before its first call."""
+    """A forked child that runs `body` and ends; stopped before its first call. `of` are the calls
+    that it is stopped before, and that are counted; without any, it is each one."""
 
-    def __init__(self, body: Callable[[], None]) -> None:
+    def __init__(self, body: Callable[[], None], of: Collection[int] = ()) -> None:
         self.code: int | None = None
         self.index = -1
         self.pid = os.fork()
         if self.pid == 0:
-            _run(body)
+            _run(body, _filter(of))
         _, status = os.waitpid(self.pid, 0)
         assert os.WIFSTOPPED(status), status
         self._ask(_SETOPTIONS, _SYSGOOD | _TRACESECCOMP | _EXITKILL)
@@ -163,13 +164,26 @@ class Child:
             raise OSError(ctypes.get_errno(), "ptrace")
 
 
-def _run(body: Callable[[], None]) -> None:
+def _filter(of: Collection[int]) -> bytes:
+    """The kernel's program (seccomp's) that tells the tracer of some calls."""
+    known = sorted(of)
+    words = [(_LOAD, 0, 0)] if known else []
+    # Each jumps over those behind it, and over the way past them.
+    words += [(_EQUAL, len(known) - place, number) for place, number in enumerate(known)]
+    words += [(_RETURN, 0, each) for each in ((_LET, _TELL) if known else (_TELL,))]
+    return b"".join(
+        code.to_bytes(2, "little") + bytes((jump, 0)) + value.to_bytes(4, "little")
+        for code, jump, value in words
+    )
+
+
+def _run(body: Callable[[], None], program: bytes) -> None:
     code = 99
     try:
         _ptrace(_TRACEME, 0, None, None)
         os.kill(os.getpid(), signal.SIGSTOP)
-        program = ctypes.create_string_buffer(_TELL, len(_TELL))
-        held = (ctypes.c_uint64 * 2)(1, ctypes.addressof(program))
+        kept = ctypes.create_string_buffer(program, len(program))
+        held = (ctypes.c_uint64 * 2)(len(program) // 8, ctypes.addressof(kept))
         _libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
         assert _libc.prctl(_SET_SECCOMP, _FILTER, ctypes.byref(held), 0, 0) == 0
         body()
@@ -192,6 +206,21 @@ def killed(body: Callable[[], None], at: int) -> bool:
             if child.index == at:
                 return True
         assert child.code == 0, f"ended with {child.code}"
+        return False
+    finally:
+        child.kill()
+
+
+def killed_after(body: Callable[[], None], change: int) -> bool:
+    """Run `body` until just after the call with this number, from 1, of those that change a file,
+    and kill it; with 0 before the first of them. False where it ended before."""
+    child = Child(body, CHANGING)
+    try:
+        while child.next():
+            if child.index == change - 1:
+                return child.done()
+            if change == 0:
+                return True
         return False
     finally:
         child.kill()

@@ -1,5 +1,5 @@
 #!/usr/bin/python3 -IS
-"""A stand-in for `pct`, `pvesm`, `lxc-info` and `lxc-attach`, by the name it is started under:
+"""A stand-in for `pct`, `pvesm`, `pvesh`, `lxc-info` and `lxc-attach`, by its name at start:
 strict where the real ones are (pve-container, src/PVE/CLI/pct.pm, src/PVE/API2/LXC*), with PVE's
 own lock and way to write. A refusal exits with 255, as Perl's exit(-1) does.
 
@@ -10,100 +10,28 @@ their argument is the number of the process that called it.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import guests
+import kin
 import nnn
+from base import HERE, DieError, check_lock, check_quorum, die, load, locked, numbers, save
+from made import create, destroy
 from nnn import Conf, Section
-
-PVE = Path("/etc/pve")
-STORAGES = {"local": Path("/var/lib/vz"), "local-lvm": Path("/var/lib/pct-volumes")}
-HERE = guests.guests()
-
-
-class DieError(Exception):
-    """What Perl's die is."""
-
-
-def die(text: str) -> DieError:
-    return DieError(text)
-
-
-# Files and locks.
-
-
-def config(number: int) -> Path:
-    return PVE / "lxc" / f"{number}.conf"
-
-
-def load(number: int) -> Conf:
-    try:
-        data = config(number).read_bytes()
-    except OSError:
-        node = os.readlink(PVE / "local").removeprefix("nodes/")
-        raise die(f"Configuration file 'nodes/{node}/lxc/{number}.conf' does not exist") from None
-    conf = nnn.parse(data)
-    for warning in conf.warnings:
-        print(f"vm {number} - {warning}", file=sys.stderr)
-    return conf
-
-
-def save(number: int, conf: Conf) -> None:
-    path = config(number)
-    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
-    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
-    rest = nnn.write(conf)
-    while rest:
-        rest = rest[os.write(handle, rest) :]
-    os.close(handle)
-    os.rename(temporary, path)
-
-
-@contextlib.contextmanager
-def locked(number: int) -> Iterator[None]:
-    name = f"/run/lock/lxc/pve-config-{number}.lock"
-    os.makedirs("/run/lock/lxc", exist_ok=True)
-    end = time.monotonic() + float(os.environ.get("PCT_PATIENCE", "10"))
-    with open(name, "a") as stream:
-        while True:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > end:
-                    raise die(f"can't lock file '{name}' - got timeout") from None
-                time.sleep(0.02)
-        yield
-
-
-def check_lock(conf: Conf) -> None:
-    if "lock" in conf.main.keys:
-        raise die(f"CT is locked ({conf.main.keys['lock']})")
-
-
-def check_quorum() -> None:
-    if not os.lstat(PVE / "local").st_mode & 0o200:
-        raise die("cluster not ready - no quorum?")
-
 
 # Commands.
 
 
 def listed(_arguments: list[str]) -> None:
     print(f"{'VMID':<10} {'Status':<10} {'Lock':<12} {'Name':<20}")
-    names = (path.name for path in sorted((PVE / "lxc").iterdir()))
-    for number in sorted(int(n[:-5]) for n in names if re.fullmatch(r"[1-9]\d*\.conf", n)):
+    for number in numbers():
         keys = load(number).main.keys
         status = "running" if HERE.running(number) else "stopped"
         name = keys.get("hostname", f"CT{number}")
@@ -134,88 +62,6 @@ def pending(number: int, _given: dict[str, str]) -> None:
         print(f"cur {key}: {conf.main.keys[key]}")
     for key in sorted(waiting):
         print(f"pending {key}: {waiting[key]}")
-
-
-def volume(number: int, given: str) -> str:
-    """The volume that STORAGE:SIZE asks for, made."""
-    match = re.fullmatch(r"([a-z][a-z0-9.-]*):(\d+)(,.*)?", given)
-    if not match or match[1] not in STORAGES:
-        raise die(f"storage '{given.partition(':')[0]}' does not exist")
-    name = f"vm-{number}-disk-0"
-    (STORAGES[match[1]] / name).mkdir(parents=True)
-    return f"{match[1]}:{name},size={match[2]}G"
-
-
-def create(number: int, given: dict[str, str]) -> None:
-    check_quorum()
-    template = pvesm_path(given.pop("ostemplate"))
-    if not template.is_file():
-        raise die(f"volume '{template}' does not exist")
-    ids = json.loads((PVE / ".vmlist").read_text())["ids"]
-    if held := ids.get(str(number)):
-        what = "VM" if held["type"] == "qemu" else "CT"
-        raise die(f"unable to create CT {number} - {what} {number} already exists on node "
-                  f"'{held['node']}'")  # fmt: skip
-    for key, value in given.items():
-        if fault := nnn.wrong(key, value):
-            raise die(f"400 Parameter verification failed.\n{key}: {fault}")
-    with locked(number):
-        save(number, Conf(Section({"lock": "create"})))
-        if (guests.STATE / "die-in-create").exists():
-            os._exit(137)
-        keys = {"hostname": f"CT{number}", "memory": "512", "swap": "512", "arch": "amd64", **given}
-        keys.setdefault("ostype", "debian")
-        try:
-            keys["rootfs"] = volume(number, given.get("rootfs", "local:4"))
-            if isinstance(HERE, guests.Liblxc):
-                unpack(number, template)
-            save(number, Conf(Section(keys)))
-        except (DieError, OSError):
-            remove_volumes(keys)
-            config(number).unlink()
-            raise
-
-
-def unpack(number: int, template: Path) -> None:
-    root = Path(f"/var/lib/lxc/{number}/rootfs")
-    root.mkdir(parents=True)
-    os.chown(root, 100000, 100000)
-    words = [
-        "lxc-usernsexec",
-        "--",
-        "tar",
-        "--extract",
-        "--numeric-owner",
-        "-f",
-        "-",
-        "-C",
-        str(root),
-    ]
-    with template.open("rb") as stream:
-        subprocess.run(words, stdin=stream, check=True)
-
-
-def remove_volumes(keys: dict[str, str]) -> None:
-    for key, value in keys.items():
-        storage, _, name = value.partition(",")[0].partition(":")
-        if (key == "rootfs" or key.startswith(("mp", "unused"))) and storage in STORAGES:
-            shutil.rmtree(STORAGES[storage] / name, ignore_errors=True)
-
-
-def destroy(number: int, _given: dict[str, str]) -> None:
-    with locked(number):
-        conf = load(number)
-        if conf.main.keys.get("protection") == "1":
-            raise die(f"can't remove CT {number} - protection mode enabled")
-        check_lock(conf)
-        if HERE.running(number):
-            raise die(f"unable to destroy CT {number} - container is running")
-        check_quorum()
-        remove_volumes(conf.main.keys)
-        shutil.rmtree(f"/var/lib/lxc/{number}", ignore_errors=True)
-        config(number).unlink()
-        with contextlib.suppress(FileNotFoundError):
-            (PVE / "firewall" / f"{number}.fw").unlink()
 
 
 def start(number: int, _given: dict[str, str]) -> None:
@@ -354,49 +200,6 @@ def link(value: str) -> None:
         raise die(f"bridge '{bridge}' does not exist")
 
 
-# Others' names.
-
-
-def pvesm_path(name: str) -> Path:
-    storage, colon, rest = name.partition(":")
-    if not colon or storage not in STORAGES or not rest.startswith("vztmpl/"):
-        raise die(f"unable to parse volume ID '{name}'")
-    return STORAGES[storage] / "template/cache" / rest.removeprefix("vztmpl/")
-
-
-def pvesm(arguments: list[str]) -> None:
-    if len(arguments) != 2 or arguments[0] != "path":
-        raise die("ERROR: unknown command")
-    print(pvesm_path(arguments[1]))
-
-
-def lxc_info(arguments: list[str]) -> None:
-    if arguments[0] != "--name" or arguments[2:] != ["--pid", "--no-humanize"]:
-        raise die(f"lxc-info: unknown arguments {arguments}")
-    if not HERE.running(int(arguments[1])):
-        raise die("")
-    print(HERE.process(int(arguments[1])))
-
-
-def attach(number: int, command: list[str]) -> None:
-    """What a guest that is only stood in for answers: its own system runs, and nothing fails."""
-    if not HERE.running(number):
-        sys.exit(1)
-    with (guests.STATE / "inside.log").open("a") as log:
-        log.write(json.dumps([number, *command]) + "\n")
-    script = guests.STATE / "inside.sh"
-    if script.exists():
-        os.execv("/bin/sh", ["sh", str(script), str(number), *command])
-    if command[:2] == ["systemctl", "is-system-running"]:
-        print("running")
-
-
-def lxc_attach(arguments: list[str]) -> None:
-    if arguments[0] != "--name" or arguments[2:4] != ["--clear-env", "--"]:
-        raise die(f"lxc-attach: unknown arguments {arguments}")
-    attach(int(arguments[1]), arguments[4:])
-
-
 # The command line.
 
 Command = Callable[[int, dict[str, str]], None]
@@ -455,7 +258,7 @@ def pct(arguments: list[str]) -> None:
         command = rest[2:] if rest[1:2] == ["--"] else rest[1:]
         if not command:
             raise die("missing command")
-        attach(number, command)
+        kin.attach(number, command)
         return
     run, legal = COMMANDS[verb]
     words = rest[1:]
@@ -471,7 +274,8 @@ def pct(arguments: list[str]) -> None:
 
 def main() -> int:
     name = Path(sys.argv[0]).name
-    calls = {"pct": pct, "pvesm": pvesm, "lxc-info": lxc_info, "lxc-attach": lxc_attach}
+    calls = {"pct": pct, "pvesm": kin.pvesm, "pvesh": kin.pvesh, "lxc-info": kin.lxc_info,
+             "lxc-attach": kin.lxc_attach}  # fmt: skip
     guests.STATE.mkdir(exist_ok=True)
     with (guests.STATE / "calls.log").open("a") as log:
         log.write(json.dumps([name, *sys.argv[1:]]) + "\n")
