@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import tempfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,12 +98,12 @@ def test_the_program_is_run_where_none_is_installed(
 ):
     with sshd.running(tmp_path / "sshd", sshd.PROGRAM) as found:
         sshd.known(found.folder, found.port, "127.0.0.1")
-        before = set(Path("/tmp").iterdir())
+        (tmp_path / "temporary").mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
         with Client(ssh(HOME)) as client:
             assert client.hello.generation == 0
             assert not client.hello.trusts
-        after = {path for path in Path("/tmp").iterdir() if path.name.startswith("phoenix-")}
-        assert not (after - before)
+        assert not list((tmp_path / "temporary").iterdir())
         assert not Path("/var/lib/phoenix").exists(), "nothing is written before it is asked for"
         # What came is not what was meant to.
         monkeypatch.setattr(Ssh, "_packed", lambda _: zlib.compress(b"evil"))

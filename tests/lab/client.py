@@ -30,6 +30,12 @@ class Client:
     def __init__(self, container: DockerContainer) -> None:
         self._container = container
 
+    @property
+    def id(self) -> str:
+        """The container's, for whoever runs a program there that goes on."""
+        found: str = self._container.get_wrapped_container().id
+        return found
+
     def run(self, *command: str) -> tuple[int, str]:
         """A command's exit code, and what it printed."""
         code, out = self._container.exec(list(command))
