@@ -27,6 +27,7 @@ _SAID = {
     "health": "looking whether all is well",
     "owes a restart": "guest {guest} is to be restarted by you, for {keys}",
     "confirming": "all is well; the host waits {seconds} s for the confirmation",
+    "unchecked": "guest {guest} is not checked beforehand: {why}",
     "ill before": "as it was before: {why}",
     "confirmed": "confirmed: generation {generation} stays",
     "failed": "failed: {why}",

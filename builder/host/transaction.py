@@ -1,7 +1,7 @@
 """The one procedure behind install, rollback, recovery and repair.
 
-    lock → read what is wanted → preflight → prepare → decide → journal and guard → apply →
-    effects → health → await the confirmation → close
+    lock → read what is wanted → preflight → unpack and staged checks → create what is missing →
+    decide → journal and guard → apply → effects → health → await the confirmation → close
 
 Until the journal is closed nothing is decided: whoever finds it open takes everything back.
 """
@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import back, bundles, decide, files, generations, guard, journals, preflight, survey
+from . import back, bundles, decide, files, generations, guard, journals, preflight, staged, survey
 from .apply import apply, perform
 from .commands import FailedError
 from .decide import Goal
@@ -55,10 +55,11 @@ def activate(
     with files.locked(host.paths.lock, who):
         _finish(host)
         turn = _turn(host, number, sealed)
+        _unpack(host, turn, settle)
         before, running = turn.record.generation, turn.running
         journal = Journal(number, before, "preparing", 0, who, tuple(turn.creates), running)
         try:
-            _prepare(host, journal, turn)
+            _create(host, journal, turn)
             live = survey.observe(host, turn.record, turn.goal)
             changes = decide.changes(turn.record, turn.goal, live, host.platform)
             if not changes:
@@ -118,11 +119,19 @@ def _trusted(host: Host, number: int) -> Release | None:
     return wanted
 
 
-def _prepare(host: Host, journal: Journal, turn: _Turn) -> None:
-    """All that changes nothing that runs: folders of guests, and guests that are missing."""
+def _unpack(host: Host, turn: _Turn, settle: bool) -> None:
+    """Have the guests' folders, and their own programs judge them; raises RefusedError. A way back
+    is not judged again."""
     for ref in turn.wanted.guests if turn.wanted else ():
         host.store.unpack(ref.node.digest, host.store.guest(ref.node.digest))
         bundles.folder(host.paths, ref.id)
+    faults = [] if settle else list(staged.faults(host, turn.record, turn.wanted))
+    if faults:
+        raise RefusedError("; ".join(faults))
+
+
+def _create(host: Host, journal: Journal, turn: _Turn) -> None:
+    """Make the guests that are missing; nothing that runs is changed by it."""
     if turn.creates:
         files.write(host.paths.journal, dump_journal(journal), 0o600)
     for guest, creation in turn.creates.items():

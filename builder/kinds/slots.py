@@ -28,6 +28,7 @@ def artifacts(network: Network) -> tuple[Artifact, ...]:
 
 def _files(member: Member) -> Iterable[Entry]:
     yield File("bin/phoenix-slots", fixed("common/bin/phoenix-slots"), 0o755)
+    yield File("bin/phoenix-check", fixed("common/bin/phoenix-check"), 0o755)
     yield File("slots/daemon", f"{member.daemon}\n".encode())
     for slot in ("a", "b"):
         yield File(f"slots/{slot}.nft", rules(member, slot))

@@ -1,0 +1,57 @@
+"""What a release's own programs refuse is refused before anything is changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from builder.host.schema import RefusedError
+from builder.host.transaction import Limits, activate
+from tests.host.making import Stage, released
+
+CHECK = "bin/phoenix-check"
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def _judged(stage: Stage, script: str) -> int:
+    """A kept release whose guest 101 brings this judge."""
+    return stage.keep(released(stage.store, guests={101: {CHECK: f"#!/bin/sh\n{script}\n"}}))
+
+
+def test_refused_before_anything_is_changed(stage: Stage):
+    number, before = _judged(stage, "echo 'nginx: [emerg] no' ; exit 1"), set(stage.files())
+    with pytest.raises(RefusedError, match=r"guest 101 .*\[emerg\] no"):
+        activate(stage.host(), number, "test", Limits())
+    assert {n for n in {*stage.files()} - before if "guests/101/" not in n} == set()
+    assert not stage.platform.exists(101)
+
+
+def test_taken_where_it_is_good(stage: Stage):
+    assert activate(stage.host(), _judged(stage, "exit 0"), "test", Limits())
+    assert "unchecked" not in stage.events
+
+
+def test_where_it_can_not_look_it_is_told(stage: Stage):
+    assert activate(stage.host(), _judged(stage, "exit 75"), "test", Limits())
+    assert "unchecked" in stage.events
+
+
+def test_nothing_new_is_not_judged_again(stage: Stage, tmp_path: Path):
+    said = tmp_path / "said"
+    number = _judged(stage, f"echo x >>{said}")
+    activate(stage.host(), number, "test", Limits())
+    activate(stage.host(), number, "test", Limits())
+    assert said.read_text() == "x\n"
+
+
+def test_a_way_back_is_not_judged(stage: Stage, tmp_path: Path):
+    number = _judged(stage, f"test ! -e {tmp_path}/bad")
+    activate(stage.host(), number, "test", Limits())
+    activate(stage.host(), 0, "test", Limits(), settle=True)
+    (tmp_path / "bad").touch()
+    assert activate(stage.host(), number, "test", Limits(), settle=True)
