@@ -12,10 +12,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from . import VERSION, back, files, generations, guard, guests, perform, probe, report, transaction
+from . import health as healthy
 from . import serve as serving
 from .commands import FailedError
 from .decide import Effects
@@ -28,8 +29,6 @@ from .state import load_journal, load_record
 from .store import Store
 from .transaction import Limits
 
-_LATER = "75"
-"""How a unit ends that its timer starts again (EX_TEMPFAIL): what it needs is not there yet."""
 _TOLD = 1 << 20
 """How much of the events stays, in bytes."""
 _QUIET, _GRACE, _LOOK = 10.0, 3600.0, 3.0
@@ -202,7 +201,13 @@ def _host() -> Host:
     def does(found: Platform, effects: Effects) -> None:
         perform.perform(paths, found, effects, _ask(found))
 
-    return Host(paths, Store(paths), place, does, lambda wanted: _faults(place, wanted), _tell)
+    def health(wanted: Release | None) -> Iterator[str]:
+        return (each.text for each in healthy.faults(paths, place, wanted))
+
+    def mend(wanted: Release | None) -> Effects:
+        return healthy.effects(healthy.faults(paths, place, wanted))
+
+    return Host(paths, Store(paths), place, does, health, _tell, mend=mend)
 
 
 def _ask(found: Platform) -> Any:
@@ -212,21 +217,6 @@ def _ask(found: Platform) -> Any:
         return probe.closed(found.process(guest), ports) if code == 0 else "its ports are not known"
 
     return ask
-
-
-def _faults(found: Platform, wanted: Release | None) -> Iterable[str]:
-    """What of a release does not run as it should."""
-    running = found.all()
-    for ref in wanted.guests if wanted else ():
-        if not running.get(ref.id):
-            yield f"guest {ref.id} ({ref.name}) does not run"
-            continue
-        listed = ("systemctl", "list-units", "--failed", "--plain", "--no-legend", "phoenix-*")
-        for line in found.inside(ref.id, *listed)[1].splitlines():
-            unit = line.split()[0]
-            asked = ("systemctl", "show", "--value", "--property=ExecMainStatus", unit)
-            if found.inside(ref.id, *asked)[1].strip() != _LATER:
-                yield f"guest {ref.id} ({ref.name}): {unit} failed"
 
 
 def _used(found: Platform, guest: int) -> list[str] | None:

@@ -25,11 +25,30 @@ _DAY = 24 * 3600
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A kept generation: its number, its release's id, and its release."""
+    """A kept generation: its number, and its release's manifest. What is asked of all of them is
+    read without the schema, which they passed when they came."""
 
     number: int
-    id: str
-    release: Release
+    data: bytes
+
+    @property
+    def id(self) -> str:
+        """Its release's id."""
+        return digest(self.data)
+
+    @property
+    def release(self) -> Release:
+        """Its release; raises RefusedError where it is none any more."""
+        return release(self.data)
+
+    @property
+    def reach(self) -> dict[str, str]:
+        """The address and the user by which its release is reached."""
+        try:
+            reach = json.loads(self.data)["reach"]
+            return {key: str(reach[key]) for key in ("address", "user")}
+        except (ValueError, LookupError, TypeError) as error:
+            raise RefusedError(f"generation {self.number} was altered: {error!r}") from error
 
 
 def all_kept(paths: Paths) -> list[Kept]:
@@ -49,7 +68,13 @@ def kept(paths: Paths, number: int) -> Kept:
     data = files.read(paths.generation(number) / _MANIFEST)
     if data is None:
         raise RefusedError(f"there is no generation {number}")
-    return Kept(number, digest(data), release(data))
+    return Kept(number, data)
+
+
+def written(paths: Paths, number: int) -> tuple[bytes, bytes]:
+    """A generation's manifest and signature as they lie there; empty where there are none."""
+    place = paths.generation(number)
+    return files.read(place / _MANIFEST) or b"", files.read(place / _SIGNATURE) or b""
 
 
 def trusted(paths: Paths, number: int) -> Kept:

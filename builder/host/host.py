@@ -33,6 +33,8 @@ class Host:
     guarded: bool = True
     trusted: Callable[[Paths, int], Kept] = generations.trusted
     """A kept generation, its signature verified anew."""
+    mend: Callable[[Release | None], Effects] = lambda _: Effects()
+    """What has a release run as it should, where all files are as they should be."""
 
 
 class UndoneError(Exception):

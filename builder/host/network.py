@@ -6,9 +6,11 @@ what counts is whether the addresses and routes are there, and the gateway answe
 
 from __future__ import annotations
 
+import itertools
 import json
 import socket
 import time
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from typing import Any
 from . import commands
 from .commands import FailedError
 
+# Options of an interface that ifupdown2 makes by itself.
+_MAKES = ("bridge-", "bond-", "vlan-", "vxlan-", "vrf-", "tunnel-", "link-type")
 _FILE = "/etc/network/interfaces"
 
 
@@ -46,6 +50,45 @@ def expected(text: bytes) -> Expected:
             elif line[0] == "gateway":
                 gateways.append(line[1])
     return Expected(tuple(addresses), tuple(gateways))
+
+
+def absent(owned: bytes, live: bytes, there: Collection[str]) -> list[str]:
+    """The interfaces that a file speaks of, that are not `there`, and that ifupdown2 does not make
+    by what it or the `live` file says of them."""
+    stanzas: dict[str, list[list[str]]] = {}
+    for text in (live, owned):
+        declared = _stanzas(text)
+        for name, options in declared.items():
+            stanzas.setdefault(name, []).extend(options)
+    speaks = {*declared, *(port for each in declared.values() for port in _ports(each))}
+    return sorted(
+        name for name in speaks if name not in there and not _made(name, stanzas.get(name, ()))
+    )
+
+
+def _stanzas(text: bytes) -> dict[str, list[list[str]]]:
+    """Each interface's options, as words."""
+    found: dict[str, list[list[str]]] = {}
+    options: list[list[str]] = []
+    for line in text.decode("utf-8", "replace").splitlines():
+        words = line.split()
+        if words[:1] == ["iface"] and len(words) > 1:
+            options = found.setdefault(words[1], [])
+        elif line[:1].isspace() and words and not words[0].startswith("#"):
+            options.append(words)
+    return found
+
+
+def _ports(options: Iterable[list[str]]) -> Iterator[str]:
+    for words in options:
+        if words[0] == "bridge-ports":
+            # After such a word come patterns, which may match nothing.
+            names = itertools.takewhile(lambda word: word not in ("regex", "glob"), words[1:])
+            yield from (name for name in names if name != "none")
+
+
+def _made(name: str, options: Iterable[list[str]]) -> bool:
+    return name == "lo" or "." in name or any(words[0].startswith(_MAKES) for words in options)
 
 
 def reload(root: Path, limit: float = 20) -> None:

@@ -70,7 +70,13 @@ class Proxmox:
             # Since we hold its flock, nobody is about a file that has nothing but a lock.
             if (held := pve_conf.keys(conf).get("lock")) and not pve_conf.bare(conf):
                 raise FailedError(f"{path}: the guest is locked ({held})")
-            yield
+            try:
+                yield
+            except PermissionError as error:
+                # What a write comes to where quorum went meanwhile.
+                if path.startswith(files.PVE) and (why := self.unready()):
+                    raise FailedError(f"{path}: {why}") from error
+                raise
 
     def problems(
         self, creates: Mapping[int, Mapping[str, Any]], guests: Iterable[int]

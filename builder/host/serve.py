@@ -91,14 +91,7 @@ class Session:
             "now": time.time(),
             "codecs": stream.codecs(),
             "generation": load_record(files.read(paths.record)).generation,
-            "kept": {
-                str(each.number): {
-                    "id": each.id,
-                    "address": each.release.address,
-                    "user": each.release.user,
-                }
-                for each in kept
-            },
+            "kept": {str(each.number): {"id": each.id, **each.reach} for each in kept},
             "journal": _told(journal) if journal else None,
             "trusts": paths.signers.exists(),
             "told": size(paths),
@@ -161,7 +154,7 @@ class Session:
 
     def _stage(self, request: Request) -> Iterator[Answer]:
         """A release that is to come; its signature first, since all else follows from it."""
-        with stream.plain(request["codec"], self.parts) as source:
+        with stream.plain(request["codec"], self.parts, self._older(request)) as source:
             manifest, signature = (
                 stream.exactly(source, min(request[name], LONGEST))
                 for name in ("manifest", "signature")
@@ -173,6 +166,12 @@ class Session:
         generations.same_host(self.host.paths, wanted)
         self.wanted, self.bundles = (manifest, signature, wanted), {}
         yield {"ok": True, "signer": who}
+
+    def _older(self, request: Request) -> Iterator[bytes]:
+        """What a staged release was packed against: a kept generation."""
+        kept = generations.written(self.host.paths, int(request.get("like", 0)))
+        for older, name in zip(kept, ("manifest", "signature"), strict=True):
+            yield from stream.likes(older, 0, min(request[name], LONGEST))
 
     def _signer(self, manifest: bytes, signature: bytes) -> str:
         path = self.host.paths.signers
@@ -212,7 +211,13 @@ class Session:
         needs = sum(each.size - begin for each, begin in wanted)
         if needs > (free := shutil.disk_usage(self.host.paths.store).free):
             raise RefusedError(f"{needs >> 20} MiB are to come, and {free >> 20} MiB are free")
-        with stream.plain(request["codec"], self.parts) as source:
+        olds = request.get("like", ()) or [""] * len(wanted)
+        blocks = (
+            block
+            for old, (each, begin) in zip(olds, wanted, strict=True)
+            for block in stream.likes(store.read(old) if old else b"", begin, each.size)
+        )
+        with stream.plain(request["codec"], self.parts, blocks) as source:
             for each, begin in wanted:
                 store.receive(each.digest, begin, each.size - begin, source)
         store.accept(each for each, _ in wanted)

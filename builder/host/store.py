@@ -7,6 +7,7 @@ link shares its mode with all others.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -93,13 +94,11 @@ class Store:
 
     def guest(self, node: str) -> Guest:
         """The guest of a node's digest."""
-        return release.guest(self.read(node))
+        return _guest(self.read(node))
 
     def entries(self, guest: Guest) -> dict[str, Entry]:
         """A guest's files by their path in its folder; an upper layer's file wins."""
-        return {
-            e.path: e for index in guest.indexes for e in release.index(self.read(index.digest))
-        }
+        return {e.path: e for index in guest.indexes for e in _index(self.read(index.digest))}
 
     def needed(self, wanted: Release) -> Iterator[Object]:
         """The files of a release, those first that say which others there are."""
@@ -116,7 +115,7 @@ class Store:
         for index in guest.indexes:
             yield index
             if self.path(index.digest).exists():
-                for entry in release.index(self.read(index.digest)):
+                for entry in _index(self.read(index.digest)):
                     if not entry.target:
                         yield entry.content
 
@@ -184,6 +183,11 @@ class Store:
                 os.fsync(stream.fileno())
             os.rename(temporary, path)
         return path
+
+
+# The same few documents are asked for again and again while one release is looked at.
+_guest = functools.lru_cache(256)(release.guest)
+_index = functools.lru_cache(1024)(release.index)
 
 
 def _digest(path: Path) -> str:

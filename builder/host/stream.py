@@ -1,4 +1,8 @@
-"""Compressed bytes in a connection: parts, each with its length before it, an empty one last."""
+"""Compressed bytes in a connection: parts, each with its length before it, an empty one last.
+
+The codec "like" packs a file against an older one that both ends have: block by block, each a zlib
+stream whose dictionary is what stands about the same place in the older file.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +11,14 @@ import shutil
 import subprocess
 import threading
 import zlib
-from collections.abc import Iterator
-from typing import IO, Protocol
+from collections.abc import Iterable, Iterator
+from typing import IO, Any, Protocol
 
 from .schema import RefusedError
 
 LONGEST = 1 << 24
 """What a part has at most, in bytes."""
+_BLOCK, _ABOUT = 1 << 14, 1 << 13
 
 
 class Readable(Protocol):
@@ -24,7 +29,13 @@ class Readable(Protocol):
 
 def codecs() -> list[str]:
     """What can be unpacked here, the best first."""
-    return ["zstd", "gzip"] if shutil.which("zstd") else ["gzip"]
+    return ["zstd", "gzip", "like"] if shutil.which("zstd") else ["gzip", "like"]
+
+
+def likes(older: bytes, begin: int, size: int) -> Iterator[bytes]:
+    """The dictionaries of a file's blocks from `begin` to its end at `size`."""
+    for at in range(begin, size, _BLOCK):
+        yield older[max(0, at - _ABOUT) : at + _BLOCK + _ABOUT]
 
 
 class Parts:
@@ -57,15 +68,17 @@ class Parts:
 
 
 @contextlib.contextmanager
-def plain(codec: str, parts: Parts) -> Iterator[Readable]:
-    """The bytes that came compressed; they are to be read to their end.
+def plain(codec: str, parts: Parts, likes: Iterable[bytes] = ()) -> Iterator[Readable]:
+    """The bytes that came compressed, with the codec "like" by these dictionaries; they are to be
+    read to their end.
 
     Raises RefusedError for a codec that is not known, or a stream that is not whole, EOFError
     where the connection ended.
     """
     if codec not in codecs():
         raise RefusedError(f"the codec {codec!r:.20} is not known")
-    kind = _unpacked(parts) if codec == "zstd" else contextlib.nullcontext(_Inflated(parts))
+    blocks = (_block(each) for each in likes) if codec == "like" else (_gzip() for _ in range(1))
+    kind = _unpacked(parts) if codec == "zstd" else contextlib.nullcontext(_Inflated(parts, blocks))
     with kind as found:
         yield found
         if found.read(1):
@@ -85,15 +98,25 @@ def exactly(source: Readable, length: int) -> bytes:
     return data
 
 
-class _Inflated:
-    """gzip; never more in memory than is asked for, however much a part unpacks to."""
+def _gzip() -> Any:
+    return zlib.decompressobj(31)
 
-    def __init__(self, parts: Parts) -> None:
-        self.parts, self.engine, self.rest = iter(parts), zlib.decompressobj(31), b""
+
+def _block(dictionary: bytes) -> Any:
+    return zlib.decompressobj(zdict=dictionary) if dictionary else zlib.decompressobj()
+
+
+class _Inflated:
+    """Streams of zlib, one after the other, each with its engine; never more in memory than is
+    asked for, however much a part unpacks to."""
+
+    def __init__(self, parts: Parts, engines: Iterator[Any]) -> None:
+        self.parts, self.engines, self.rest = iter(parts), engines, b""
+        self.engine = next(engines, None)
 
     def read(self, size: int, /) -> bytes:
         data = b""
-        while not data and not self.engine.eof:
+        while not data and self.engine is not None:
             part = self.rest or next(self.parts, b"")
             if not part:
                 break
@@ -102,6 +125,11 @@ class _Inflated:
             except zlib.error as error:
                 raise RefusedError(f"the stream is damaged: {error}") from error
             self.rest = self.engine.unconsumed_tail
+            if self.engine.eof:
+                self.rest = self.engine.unused_data
+                self.engine = next(self.engines, None)
+        if self.engine is None and self.rest:
+            raise RefusedError("the stream goes on after its end")
         return data
 
 

@@ -103,10 +103,11 @@ def _overlays(host: Host, guests: Mapping[int, Any]) -> dict[int, Overlay]:
 
 
 def _readers(host: Host, entries: Mapping[str, Entry], bundle: str) -> dict[str, str]:
-    """The units that are handed secrets, with the bundle that these are in."""
+    """The units that are handed secrets, with the bundle that these are in. One whose file is still
+    to come, as in a plan, is another one than before in any case."""
     return {
         path: bundle
         for path, entry in entries.items()
-        if path.startswith("units/") and not entry.target
+        if path.startswith("units/") and not entry.target and host.store.has(entry.content.digest)
         if b":/opt/phoenix-secrets/" in host.store.read(entry.content.digest)
     }

@@ -64,7 +64,7 @@ def activate(
             changes = decide.changes(turn.record, turn.goal, live, host.platform)
             if not changes:
                 journals.close(host, journal)
-                return False
+                return settle and number == before and _mended(host, turn.wanted)
             ill = () if settle else tuple(host.health(survey.read_generation(host, before)))
             journal = _begin(host, journal, changes, limits.activate)
             host.tell("changing", {"generation": number, "count": len(changes) - 1})
@@ -72,6 +72,8 @@ def activate(
             fault = _runs(host, turn, changes, ill)
             if fault and not settle:
                 raise FailedError(fault)
+            if fault and number == before:
+                fault = _mend(host, turn.wanted)
             if limits.confirm is None:
                 journals.close(host, journal)
             else:
@@ -173,6 +175,26 @@ def _runs(host: Host, turn: _Turn, changes: tuple[Change, ...], ill: Collection[
             if fault in ill:
                 host.tell("ill before", {"why": fault})
         return "; ".join(fault for fault in faults if fault not in ill)
+    except (FailedError, OSError) as error:
+        return str(error)
+
+
+def _mended(host: Host, wanted: Release | None) -> bool:
+    """Have run what the files say already; False where it all does. Raises DegradedError."""
+    if not any(host.health(wanted)):
+        return False
+    if fault := _mend(host, wanted):
+        host.tell("failed", {"why": fault})
+        raise DegradedError(fault)
+    return True
+
+
+def _mend(host: Host, wanted: Release | None) -> str:
+    """Have run what the files say already; what still does not, or ""."""
+    try:
+        host.tell("effects", {})
+        perform(host, host.mend(wanted))
+        return "; ".join(host.health(wanted))
     except (FailedError, OSError) as error:
         return str(error)
 

@@ -180,6 +180,15 @@ def hot_is_taken(node: Node) -> None:
     assert "memory: 2048" in node.conf(101)
 
 
+def no_device(node: Node) -> None:
+    """A device that this machine has not would keep the guest from starting."""
+    before = node.files()
+    done = activate(node, keep(node, {101: Wanted({"dev0": "/dev/nvidia99,gid=44"})}))
+    assert done.code == 2, done
+    assert "/dev/nvidia99 is not there" in done.out + done.err
+    assert node.files() == before
+
+
 def restart_refused(node: Node) -> None:
     assert activate(node, keep(node, {101: Wanted(restart=False)})).code == 0
     wanted = Wanted({"nameserver": "9.9.9.9"}, restart=False)
@@ -297,12 +306,14 @@ _PLATFORM, _CONF = "platform_proxmox.py", "pve_conf.py"
 GUARDS = (
     Guard(not_mounted, _PLATFORM, 'return "/etc/pve is not mounted: pve-cluster does not run"',
           'return ""'),
-    Guard(unmounted_later, _PLATFORM, "path.startswith(files.PVE) and", "path == '' and"),
+    Guard(unmounted_later, _PLATFORM, "            if path.startswith(files.PVE) and (why := "
+          "self.unready()):\n                raise FailedError(why)", "            if False: pass"),
     Guard(no_quorum, _PLATFORM, "if mode & 0o200 else", "if True else"),
     Guard(number_of_a_vm, _PLATFORM, 'place["type"] != "lxc"', "False"),
     Guard(on_another_node, _PLATFORM, 'place["node"] != here', "False"),
     Guard(none_of_ours, "preflight.py", "host.platform.exists(ref.id) and", "False and"),
     Guard(no_template, _PLATFORM, "if code or not self", "if False and not self"),
+    Guard(no_device, "preflight.py", "if not os.path.lexists(", "if False and ("),
     Guard(locked, _CONF, 'if "lock" in held:', "if False:"),
     Guard(locked_later, _PLATFORM, " and not pve_conf.bare(conf):\n                raise Failed",
           " and False:\n                raise Failed"),

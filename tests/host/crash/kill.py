@@ -7,10 +7,11 @@ killed at every index, the other scenes before each call that changes a file; wi
 at every index. What was left is recovered once for each host that differs, since recovery reads
 nothing else.
 
-Recovery is killed from one host of each class, by which names differ from the old and from the
-new ones and the journal's stage, and in both ways: the guard's, and a reboot. It is stopped before
-every call; where a host stands there that no kill before has left, it is killed, and recovered
-again. With --deep it is killed at every index after a change, whatever was seen.
+Recovery is stopped before each of its calls, from one host of each class, by which names differ
+from the old and from the new ones and the journal's stage, and in both ways: the guard's, and a
+reboot. The host that stands there is what a kill there leaves, as those of the scenes show; where
+nothing before has left the same, its copy is recovered again. With --deep recovery is killed there
+for good, after each change and whatever was seen.
 
 While they run, an install and a rollback are interrupted by another program of ours, which has to
 find the lock held; and a file of PVE's changes under PVE's own lock only.
@@ -19,6 +20,7 @@ find the lock held; and a file of PVE's changes under PVE's own lock only.
 from __future__ import annotations
 
 import json
+import random
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -33,7 +35,7 @@ from tests.host.crash import scene
 from tests.host.crash.machine import Machine
 from tests.host.crash.record import Recorder
 from tests.host.crash.scene import SCENES, Scene, scratch
-from tests.host.crash.trace import CHANGING, NAMES, Child, killed, killed_after
+from tests.host.crash.trace import CHANGING, NAMES, Child, killed
 
 Recover = Callable[[Machine], None]
 EVERY = ("install", "rollback")
@@ -85,13 +87,13 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A run before one of its calls; whether a file may have changed since the last one, and how
-    often one has."""
+    """A run before one of its calls: how many before it have changed a file, and how many others
+    were made since the last of those."""
 
     root: Path
     child: Child
-    changed: bool
     changes: int
+    calls: int
 
 
 def ends(place: Path, each: Scene) -> Ends:
@@ -115,29 +117,38 @@ def stops(before: Path, body: Callable[[Machine], None]) -> Iterator[Stop]:
     with scratch(before) as root:
         machine = Machine(root)
         child = Child(lambda: body(machine))
-        changed, changes = True, 0
+        changes = calls = 0
         try:
             while child.next():
-                yield Stop(root, child, changed, changes)
+                yield Stop(root, child, changes, calls)
                 changed = child.call().number in CHANGING
-                changes += changed
+                changes, calls = (changes + 1, 0) if changed else (changes, calls + 1)
             assert child.code == 0, f"ended with {child.code}"
         finally:
             child.kill()
 
 
-def walk(place: Path, each: Scene, proof: Proof) -> list[str]:
-    """The host at each index of a scene; looks after the locks meanwhile."""
-    found: list[str] = []
+@dataclass(frozen=True, slots=True)
+class Index:
+    """Where a scene is killed, and the host that is left there."""
+
+    changes: int
+    calls: int
+    left: str
+
+
+def walk(place: Path, each: Scene, proof: Proof) -> Iterator[Index]:
+    """Every index of a scene; looks after the locks meanwhile."""
+    left = ""
     for stop in stops(place / each.before, each.does):
-        if stop.changed:
+        where = f"{each.name} before call {stop.child.index}"
+        if not stop.calls:
             left = scene.raw(stop.root)
             if each.name in EVERY and (why := _meddled(stop.root, left, proof)):
-                proof.fault(f"{each.name} before call {len(found)}: {why}")
+                proof.fault(f"{where}: {why}")
         if path := unlocked(stop):
-            proof.fault(f"{each.name} at call {len(found)}: {path} without PVE's lock")
-        found.append(left)
-    return found
+            proof.fault(f"{where}: changes {path} without PVE's lock")
+        yield Index(stop.changes, stop.calls, left)
 
 
 def _meddled(root: Path, left: str, proof: Proof) -> str:
@@ -162,6 +173,29 @@ def unlocked(stop: Stop) -> str:
         return ""
     lock = pve_lock.guest(conf[1]) if conf else pve_lock.NETWORK
     return "" if pve_lock.busy(Paths(stop.root).at(lock)) else new
+
+
+def locks(place: Path, proof: Proof) -> None:
+    """Whoever changes the host takes the lock, and PVE's own for its files."""
+    for name, before, does in scene.LOCKED:
+        with scratch(place / before) as root:
+            machine, was = Machine(root), scene.raw(root)
+            try:
+                with files.locked(machine.paths.lock, "one"):
+                    does(machine)
+            except files.BusyError:
+                proof.held += 1
+                was = "" if scene.raw(root) == was else "changed something all the same"
+            else:
+                was = "went on though another held the lock"
+            if was:
+                proof.fault(f"{name}: {was}")
+    for each in SCENES:
+        for _ in walk(place, each, proof):
+            pass
+    for stop in stops(place / "open", guarded):
+        if path := unlocked(stop):
+            proof.fault(f"guard: changes {path} without PVE's lock")
 
 
 def judged(root: Path, way: str, known: Ends) -> list[str]:
@@ -203,7 +237,7 @@ class Killer:
         """Kill the scene everywhere, and the recovery of one host of each class."""
         name, proof = self.scene.name, self.proof
         try:
-            self._kills(walk(self.place, self.scene, proof))
+            self.kills()
             proof.classes[name] = len(self.classes)
             proof.recoveries[name] = proof.again[name] = 0
             for left in self.classes.values():
@@ -213,26 +247,31 @@ class Killer:
             for left in self.classes.values():
                 scene.remove(left)
 
-    def _kills(self, hosts: list[str]) -> None:
+    def kills(self) -> None:
+        """Kill the scene everywhere."""
         name, proof = self.scene.name, self.proof
-        every = self.deep or name in EVERY
+        every = list(walk(self.place, self.scene, proof))
+        hosts = {index.left for index in every}
+        some = [(at, index) for at, index in enumerate(every)
+                if not index.calls or self.deep or name in EVERY]  # fmt: skip
+        if proof.first:
+            random.Random(1).shuffle(some)  # Whatever is wrong, is soon seen.
         proof.kills[name] = 0
-        for index, expected in enumerate(hosts):
-            if not every and index and expected == hosts[index - 1]:
-                continue
+        for at, index in some:
             proof.kills[name] += 1
-            where = f"{name} killed before call {index}"
+            where = f"{name} killed before call {at}"
             with scratch(self.place / self.scene.before) as root:
                 machine = Machine(root)
-                assert killed(lambda: self.scene.does(machine), index)  # noqa: B023
-                if (left := scene.raw(root)) not in hosts:
-                    proof.fault(f"{where}: no host that stood there when it was stopped")
+                assert killed(lambda: self.scene.does(machine), index.changes, index.calls)  # noqa: B023
+                left = scene.raw(root)
+                if left != index.left:
+                    proof.fault(f"{where}: is another host than that at which it was stopped")
                 if (left, "guard") not in self.seen:
                     self._classify(root)
                     self._judge(root, where, left, tuple(RECOVERIES))
-        if {left for left, _ in self.seen} != {*hosts}:
+        if {left for left, _ in self.seen} != hosts:
             proof.fault(f"{name}: a host at which it was stopped is none that a kill has left")
-        proof.hosts[name] = len(self.seen) // len(RECOVERIES)
+        proof.hosts[name] = len(hosts)
 
     def _classify(self, root: Path) -> None:
         now, known = scene.state(root), self.known
@@ -259,24 +298,28 @@ class Killer:
         """Kill a recovery of the host `left`."""
         # A guard's timer is gone after a reboot.
         ways = tuple(RECOVERIES) if way == "guard" else ("reboot",)
-        recover, proof, name = RECOVERIES[way], self.proof, self.scene.name
-        new: list[tuple[int, tuple[str, ...]]] = []
-        for stop in stops(left, recover):
+        proof, name, deaths = self.proof, self.scene.name, list[int]()
+        for stop in stops(left, RECOVERIES[way]):
             proof.recoveries[name] += 1
-            if stop.changed:
-                found = scene.raw(stop.root)
-                fresh = tuple(w for w in ways if self.deep or (found, w) not in self.seen)
-                self.seen |= {(found, w) for w in fresh}
-                new += [(stop.changes, fresh)] if fresh else []
+            where = f"{name} left as {left.name}, {way} killed before call {stop.child.index}"
             if path := unlocked(stop):
-                proof.fault(f"{name} left as {left.name}, {way}: {path} without PVE's lock")
-        for change, fresh in new:
-            where = f"{name} left as {left.name}, {way} killed after change {change}"
+                proof.fault(f"{where}: changes {path} without PVE's lock")
+            if stop.calls:
+                continue
+            found = scene.raw(stop.root)
+            if self.deep:
+                deaths.append(stop.changes)
+            elif fresh := tuple(w for w in ways if (found, w) not in self.seen):
+                proof.again[name] += 1
+                with scratch(stop.root) as root:
+                    self._judge(root, where, found, fresh)
+        for changes in deaths:
             with scratch(left) as root:
                 machine = Machine(root)
-                assert killed_after(lambda: recover(machine), change)  # noqa: B023
+                assert killed(lambda: RECOVERIES[way](machine), changes, 0)  # noqa: B023
                 proof.again[name] += 1
-                self._judge(root, where, scene.raw(root), fresh)
+                where = f"{name} left as {left.name}, {way} killed after change {changes}"
+                self._judge(root, where, scene.raw(root), ways)
 
 
 def recovered(root: Path, way: str, known: Ends, proof: Proof, where: str) -> None:
@@ -297,6 +340,8 @@ def main(arguments: list[str]) -> int:
     with scene.workplace() as place:
         scene.furnish(place)
         try:
+            if not names:
+                locks(place, proof)
             for each in SCENES:
                 if not names or each.name in names:
                     Killer(place, each, proof, "--deep" in arguments).run()
@@ -308,7 +353,7 @@ def main(arguments: list[str]) -> int:
         "lock found held": proof.held,
         "classes": proof.classes,
         "indices of recovery": proof.recoveries,
-        "recoveries killed": proof.again,
+        "recoveries recovered": proof.again,
         "faults": proof.faults,
     }
     print(json.dumps(counted, indent=1))

@@ -1,9 +1,12 @@
 """Whether the proofs notice it: each sync, rename, lock and journal write taken out in turn.
 
-    python -m tests.host.crash.mutants [PART OF A NAME]
+    python -m tests.host.crash.mutants [--part K/N] [PART OF A NAME …]
 
-The places are found in the host modules' own source, so that a new one is not forgotten; what is
-done in another order stands in ORDERS. A mutant that nothing notices is needless, or not tested.
+The places are found in the source of every module of the host program, so that a new one is not
+forgotten; what is done in another order stands in ORDERS, and a text there that is not found once
+ends it. A mutant that nothing notices is needless, or not tested. Judged is by the proof of the
+locks, by the power cut in a recovery, a rollback and a whole deploy, and by kills of the scenes
+`confirmed`, `first` and `leave`, in an order that is drawn once: it ends at the first fault.
 """
 
 from __future__ import annotations
@@ -11,27 +14,23 @@ from __future__ import annotations
 import ast
 import contextlib
 import os
+import pkgutil
 import shutil
 import signal
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from builder.host import back, files
+from builder import host
 from tests.host.crash import kill, power, scene
-from tests.host.crash.machine import Machine
-from tests.host.crash.trace import killed
 
-MODULES = (
-    *("files", "store", "generations", "bundles"),
-    *("journals", "apply", "back", "transaction", "serve"),
-)
+MODULES = tuple(sorted(each.name for each in pkgutil.iter_modules(host.__path__)))
 _SYNCS = ("fsync", "syncfs", "sync_folder", "sync_all", "flock")
+_LOCKS = ("locked", "held")
 _GUARDS = ("install", "arm")
 _ARRIVAL = ("store", "generations", "bundles", "serve")
 _LIMIT = 400
@@ -69,28 +68,32 @@ def every() -> Iterator[Mutant]:
     """All mutants."""
     for module in MODULES:
         text = _source(module)
-        for function, call in _calls(ast.parse(text)):
-            kind = _kind(call)
-            if not kind:
-                continue
-            tree = ast.parse(text)
-            same = next(c for f, c in _calls(tree) if f == function and _at(c) == _at(call))
-            _change(tree, same, kind)
-            shown = ast.unparse(call)[:60]
-            yield Mutant(f"{module}.{function}: no {shown}" if kind == "gone" else
-                         f"{module}.{function}: torn {shown}", module, function, tree)  # fmt: skip
+        for function, call, locks in _calls(ast.parse(text)):
+            kind = "unlocked" if locks else _kind(call)
+            if kind:
+                tree = ast.parse(text)
+                same = next(c for f, c, _ in _calls(tree)
+                            if f == function and _at(c) == _at(call))  # fmt: skip
+                _CHANGES[kind](same)
+                ast.fix_missing_locations(tree)
+                name = f"{module}.{function}: {kind} {ast.unparse(call)[:60]}"
+                yield Mutant(name, module, function, tree)
     for module, function, *words in ORDERS:
-        text = _source(module)
-        node = next(n for n in ast.walk(ast.parse(text))
-                    if isinstance(n, ast.FunctionDef) and n.name == function)  # fmt: skip
-        segment = ast.get_source_segment(text, node) or ""
-        made = segment
-        for old, new in zip(words[::2], words[1::2], strict=True):
-            assert made.count(old) == 1, f"{function}: {old!r} is not there once"
-            made = made.replace(old, new)
-        name = f"{module}.{function}: {words[-1]!r} for {words[-2]!r}"
-        tree = ast.parse(text.replace(segment, made))
-        yield Mutant(name.replace("\\n", ";")[:110], module, function, tree)
+        yield _reordered(module, function, words)
+
+
+def _reordered(module: str, function: str, words: Sequence[str]) -> Mutant:
+    text = _source(module)
+    found = [n for n in ast.parse(text).body
+             if isinstance(n, ast.FunctionDef) and n.name == function]  # fmt: skip
+    assert len(found) == 1, f"there is no {module}.{function}: ORDERS is out of date"
+    segment = ast.get_source_segment(text, found[0]) or ""
+    made = segment
+    for old, new in zip(words[::2], words[1::2], strict=True):
+        assert made.count(old) == 1, f"{module}.{function}: {old!r} is not there once"
+        made = made.replace(old, new)
+    name = f"{module}.{function}: {words[-1]!r} for {words[-2]!r}".replace("\\n", ";")
+    return Mutant(name[:110], module, function, ast.parse(text.replace(segment, made)))
 
 
 def noticed(mutant: Mutant, place: Path) -> str:
@@ -112,50 +115,25 @@ def noticed(mutant: Mutant, place: Path) -> str:
     with os.fdopen(read, "rb") as stream:
         said = stream.read().decode(errors="replace")
     status = os.waitpid(child, 0)[1]
-    for left in (*place.glob(f"scratch{child}"), *place.glob("recovered")):
+    for left in (*place.glob(f"scratch{child}.*"), *place.glob("class*")):
         shutil.rmtree(left)
     return said if status == 0 else f"ended with {os.waitstatus_to_exitcode(status)}"
 
 
 def _judge(place: Path, module: str) -> str:
     """What the proofs find; they end at the first fault."""
-    with scene.scratch(place / "1") as root:
-        machine = Machine(root)
-        with files.locked(machine.paths.lock, "one"):
-            try:
-                back.take_back(machine.host(), "other")
-            except files.BusyError:
-                pass
-            else:
-                return "lock: two at once"
     proof, cut = kill.Proof(first=True), power.Proof(first=True)
+    deploy, back, taken_back = scene.CUT[:3]
+    arrives = module in _ARRIVAL
     with contextlib.suppress(StopIteration):
-        if module in _ARRIVAL:
-            power.prove(place, scene.CUT[0], cut, deep=False)
-        power.prove(place, scene.CUT[2], cut, deep=False)
-        power.prove(place, scene.CUT[1], cut, deep=False)
-        _kills(place, scene.SCENES[3], proof)
-        _kills(place, scene.SCENES[2], proof)
-        if module not in _ARRIVAL:
-            power.prove(place, scene.CUT[0], cut, deep=False)
+        kill.locks(place, proof)
+        for each in (*([deploy] if arrives else []), taken_back, back):
+            power.prove(place, each, cut, deep=False)
+        for scened in scene.SCENES[2:]:
+            kill.Killer(place, scened, proof, deep=False).kills()
+        for each in (*scene.CUT[3:], *([] if arrives else [deploy])):
+            power.prove(place, each, cut, deep=False)
     return "".join([f"kill: {each}" for each in proof.faults] + [f"power: {e}" for e in cut.faults])
-
-
-def _kills(place: Path, each: scene.Scene, proof: kill.Proof) -> None:
-    known = kill.ends(place, each)
-    seen: set[str] = set()
-    for index in kill.changing(place, each.before, each.does):
-        with scene.scratch(place / each.before) as root:
-            killed(lambda: each.does(Machine(root)), index)
-            if (left := scene.raw(root)) in seen:
-                continue
-            seen.add(left)
-            where = f"{each.name} killed before call {index}"
-            why = kill.unguarded(root) or ", ".join(scene.half(root, known.before, known.after))
-            if why:
-                proof.fault(f"{where}: {why}")
-            for way, recover in kill.RECOVERIES.items():
-                kill.recovered(root, place / "recovered", way, recover, known, proof, where)
 
 
 def _source(module: str) -> str:
@@ -164,42 +142,59 @@ def _source(module: str) -> str:
     return Path(path).read_text()
 
 
-def _calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call]]:
+def _calls(tree: ast.Module) -> Iterator[tuple[str, ast.Call, bool]]:
+    """Each call with the function that it stands in, and whether it takes a lock."""
     places = [(n.name, n) for n in tree.body if isinstance(n, ast.FunctionDef)]
     for one in tree.body:
         if isinstance(one, ast.ClassDef):
             places += [(f"{one.name}.{n.name}", n) for n in one.body
                        if isinstance(n, ast.FunctionDef)]  # fmt: skip
     for name, node in places:
+        held = [i.context_expr for n in ast.walk(node) if isinstance(n, ast.With) for i in n.items]
+        locks = {_at(c) for each in held for c in ast.walk(each)
+                 if isinstance(c, ast.Call) and _name(c) in _LOCKS}  # fmt: skip
         for call in ast.walk(node):
             if isinstance(call, ast.Call):
-                yield name, call
+                yield name, call, _at(call) in locks
+
+
+def _name(call: ast.Call) -> str:
+    return ast.unparse(call.func).rpartition(".")[2]
 
 
 def _kind(call: ast.Call) -> str:
-    shown = ast.unparse(call)
-    name = shown.partition("(")[0].rpartition(".")[2]
+    shown, name = ast.unparse(call), _name(call)
     journal = shown.startswith(("files.write(host.paths.journal", "files.remove(host.paths.jour"))
     guard = shown.startswith("guard.") and name in _GUARDS
     if name in _SYNCS or journal or guard:
-        return "gone"
+        return "no"
     return "torn" if name == "rename" else ""
 
 
-def _at(call: ast.Call) -> tuple[int, int]:
-    return call.lineno, call.col_offset
+def _at(call: ast.Call) -> tuple[int, int, int]:
+    return call.lineno, call.col_offset, call.end_col_offset or 0
 
 
-def _change(tree: ast.Module, call: ast.Call, kind: str) -> None:
-    if kind == "gone":
-        call.func, call.args, call.keywords = ast.parse("int").body[0].value, [], []  # type: ignore[attr-defined]
-    else:
-        assert isinstance(call.func, ast.Attribute)
-        if ast.unparse(call.func.value) != "os":
-            call.args.insert(0, call.func.value)
-        call.func = ast.parse("__import__('tests.host.crash.mutants').host.crash.mutants.torn",
-                              mode="eval").body  # fmt: skip
-    ast.fix_missing_locations(tree)
+def _called(text: str) -> ast.expr:
+    return ast.parse(text, mode="eval").body
+
+
+def _gone(call: ast.Call) -> None:
+    call.func, call.args, call.keywords = _called("int"), [], []
+
+
+def _unlocked(call: ast.Call) -> None:
+    call.func, call.args, call.keywords = _called("__import__('contextlib').nullcontext"), [], []
+
+
+def _torn(call: ast.Call) -> None:
+    assert isinstance(call.func, ast.Attribute)
+    if ast.unparse(call.func.value) != "os":
+        call.args.insert(0, call.func.value)
+    call.func = _called("__import__('tests.host.crash.mutants').host.crash.mutants.torn")
+
+
+_CHANGES = {"no": _gone, "torn": _torn, "unlocked": _unlocked}
 
 
 def torn(old: Path, new: Path) -> None:
@@ -244,18 +239,21 @@ def _code(code: CodeType, name: str) -> CodeType:
 
 
 def main(arguments: list[str]) -> int:
-    """Judge all mutants, or those whose name holds one of some words; prints a table."""
+    """Judge all mutants, or some; prints a table."""
     scene.settle()
+    part, parts = 1, 1
+    if arguments[:1] == ["--part"]:
+        part, parts = (int(each) for each in arguments[1].split("/"))
+        arguments = arguments[2:]
+    chosen = [m for m in every() if not arguments or any(word in m.name for word in arguments)]
     unnoticed = 0
     with scene.workplace() as place:
         scene.furnish(place)
-        for mutant in every():
-            if arguments and not any(word in mutant.name for word in arguments):
-                continue
-            begin = time.monotonic()
+        for mutant in chosen[part - 1 :: parts]:
+            begin = os.times()
             said = noticed(mutant, place)
             unnoticed += not said
-            seconds = time.monotonic() - begin
+            seconds = sum(os.times()[:4]) - sum(begin[:4])
             print(f"{seconds:5.1f} s  {mutant.name:80}  {said[:120] or 'UNNOTICED'}", flush=True)
     return unnoticed
 

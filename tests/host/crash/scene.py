@@ -171,9 +171,11 @@ def copy(source: Path, target: Path) -> None:
 
 def _copied(path: str, new: str) -> None:
     with open(path, "rb", 0) as old:
-        mode = os.fstat(old.fileno()).st_mode & 0o7777
-        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        found = os.fstat(old.fileno())
+        handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, found.st_mode & 0o7777)
         os.write(handle, old.read())
+        if found.st_uid != os.geteuid():
+            os.fchown(handle, found.st_uid, -1)
         os.close(handle)
 
 
@@ -203,58 +205,71 @@ def workplace() -> Iterator[Path]:
         yield Path(f)
 
 
+def below(folder: str, name: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """All that is below a folder, by its path from there."""
+    with os.scandir(folder) as found:
+        for each in found:
+            yield name + each.name, each
+            if each.is_dir(follow_symlinks=False):
+                yield from below(each.path, f"{name}{each.name}/")
+
+
+def content(path: str) -> tuple[int, bytes]:
+    """A file's mode and owner in one number, and its bytes."""
+    with open(path, "rb", 0) as stream:
+        found = os.fstat(stream.fileno())
+        return found.st_mode & 0o7777 | found.st_uid << 12, stream.read()
+
+
+_VARIES = re.compile(rb'("deadline"|"process"): ?\d+')
+_NAME_ONLY = re.compile(rf"{HOME}/(store/|lock$|events$)")
+
+
 def raw(root: Path) -> str:
     """A digest of all that there is; of times, only that there are some."""
     parts = []
-    for folder, _, names in os.walk(root):
-        here = folder[len(str(root)) :]
-        parts.append(here)
-        for name in os.listdir(folder):
-            path = f"{folder}/{name}"
-            if os.path.islink(path):
-                parts.append(f"{here}/{name}>{os.readlink(path)}")
-            elif name in names and "/store" not in folder and name not in ("lock", "events"):
-                with open(path, "rb", 0) as stream:
-                    text = re.sub(rb'("deadline"|"process"): ?\d+', rb"\1", stream.read())
-                    mode = os.fstat(stream.fileno()).st_mode
-                    parts.append(f"{here}/{name}={mode}={text!r}")
-            elif name in names:
-                parts.append(f"{here}/{name}")
+    for name, each in below(str(root)):
+        held: object = ""
+        if each.is_symlink():
+            held = os.readlink(each.path)
+        elif each.is_file() and not _NAME_ONLY.match(name):
+            mode, data = content(each.path)
+            held = (mode, _VARIES.sub(b"", data))
+        parts.append(f"{name}={held!r}")
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 
 _BESIDE = re.compile(
     # Kept releases and their files, locks, and what recovery itself starts by.
-    rf"{HOME}/(store|generations|incoming|events|lock|secrets|guests/\d+/\.?[0-9a-f]{{16}})(/|$)"
+    rf"{HOME}/(store|generations|incoming|events|lock|(guests|secrets)/\d+/\.?[0-9a-f]{{16}})(/|$)"
     rf"|{HOME}/\.phoenix-new\."
     r"|run/|.*/(\.phoenix-new\.)?phoenix-(early|late)\.service$"
     # Another program's own.
     r"|etc/network/\.pve-interfaces\.lock|.*\.tmp\.1$"
 )
+_CURRENT = re.compile(rf"{HOME}/(guests|secrets)/\d+/current")
 
 
 def state(root: Path) -> dict[str, Any]:
-    """All that is to be wholly old or wholly new: names, content, modes; the overlay that each
-    guest's link leads to; what runs."""
+    """All that is to be wholly old or wholly new: names, content, modes; the overlay and the
+    secrets that each guest's links lead to; what runs."""
     found: dict[str, Any] = {}
-    for folder, folders, names in os.walk(root):
-        for name in (*names, *folders):
-            path = Path(folder, name)
-            key = str(path)[len(str(root)) + 1 :]
-            if _BESIDE.match(key):
-                continue
-            if path.is_symlink():
-                found[key] = os.readlink(path)
-            elif path.is_file():
-                found[key] = (path.stat().st_mode & 0o7777, path.read_bytes())
-    for link in sorted((root / HOME / "guests").glob("*/current")):
-        found[f"{link}/"] = {
-            str(p.relative_to(link)): (p.stat().st_mode & 0o7777, p.read_bytes())
-            for p in sorted(link.rglob("*"))
-            if p.is_file()
-        }
-        found[f"{link}/"[len(str(root)) + 1 :]] = found.pop(f"{link}/")
+    for name, each in below(str(root)):
+        if _BESIDE.match(name):
+            continue
+        if each.is_symlink():
+            found[name] = os.readlink(each.path)
+            if _CURRENT.fullmatch(name):
+                found[f"{name}/"] = _held(each.path)
+        elif each.is_file():
+            found[name] = content(each.path)
     return found | Machine(root).served()
+
+
+def _held(folder: str) -> dict[str, tuple[int, bytes]] | None:
+    if not os.path.isdir(folder):
+        return None
+    return {name: content(each.path) for name, each in below(folder) if each.is_file()}
 
 
 def half(root: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

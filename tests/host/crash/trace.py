@@ -104,6 +104,11 @@ class Child:
         """Have the call carried out, and stop just after it; False where it ended the child."""
         return self._go(_SYSCALL, _STOP)
 
+    def step(self, stops: int) -> bool:
+        """From just after a call go on by half calls, whichever they are: to just before the next
+        one, to just after it, and so on; False once it ended."""
+        return all(self._go(_SYSCALL, _STOP) for _ in range(stops))
+
     def _go(self, how: int, stop: int) -> bool:
         self._ask(how, 0)
         _, status = os.waitpid(self.pid, 0)
@@ -198,28 +203,15 @@ def _run(body: Callable[[], None], program: bytes) -> None:
         os._exit(code)
 
 
-def killed(body: Callable[[], None], at: int) -> bool:
-    """Run `body` until just before its call `at`, and kill it; False where it ended before."""
-    child = Child(body)
+def killed(body: Callable[[], None], changes: int, calls: int) -> bool:
+    """Run `body` until it has made so many calls that change a file, and so many others since, and
+    kill it before its next one; False where it ended before."""
+    child = Child(body, CHANGING if changes else ())
     try:
         while child.next():
-            if child.index == at:
-                return True
-        assert child.code == 0, f"ended with {child.code}"
-        return False
-    finally:
-        child.kill()
-
-
-def killed_after(body: Callable[[], None], change: int) -> bool:
-    """Run `body` until just after the call with this number, from 1, of those that change a file,
-    and kill it; with 0 before the first of them. False where it ended before."""
-    child = Child(body, CHANGING)
-    try:
-        while child.next():
-            if child.index == change - 1:
-                return child.done()
-            if change == 0:
+            if changes and child.index == changes - 1:
+                return child.done() and child.step(2 * calls + 1)
+            if not changes and child.index == calls:
                 return True
         return False
     finally:

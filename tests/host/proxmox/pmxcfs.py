@@ -4,6 +4,7 @@ more. `sentences.py` lists each sentence with the test that holds this program t
     pmxcfs.py MOUNTPOINT NODE DATABASE CONTROL
 
 Every change is one transaction of an SQLite database (WAL, synchronous=NORMAL), as pmxcfs's own is.
+Where a file DATABASE.alone is, it starts without quorum, as a node does until it sees the others.
 CONTROL is a socket that takes one JSON object a connection; each key is a switch:
 
     quorum      true or false
@@ -68,7 +69,7 @@ class Database:
 
     def __init__(self, path: str, node: str) -> None:
         self.lock = threading.RLock()
-        self.quorum, self.lose = True, -1
+        self.quorum, self.lose = not os.path.exists(f"{path}.alone"), -1
         self.base = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self.base.execute("PRAGMA journal_mode=WAL")
         self.base.execute("PRAGMA synchronous=NORMAL")

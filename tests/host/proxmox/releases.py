@@ -13,6 +13,7 @@ from builder.host.store import Store
 from builder.manifest import Object
 from tests.host.making import INTERFACES_PATH, SYSCTL, stored
 from tests.host.proxmox.node import TEMPLATE, Node
+from tests.host.signing import signed
 
 FIREWALL = b"[OPTIONS]\nenable: 1\npolicy_in: DROP\n\n[RULES]\nIN ACCEPT -p tcp -dport 443\n"
 INTERFACES = b"auto vmbr0\niface vmbr0 inet static\n\taddress 10.0.0.1/24\n\tbridge-ports none\n"
@@ -88,7 +89,7 @@ def keep(
             unready=(),
         )
     )
-    return generations.keep(paths, data, b"signed")
+    return generations.keep(paths, data, signed(paths, data))
 
 
 def _target(place: Store, path: str, how: str, data: bytes, mode: int = 0o644) -> manifest.Target:
