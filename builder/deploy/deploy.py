@@ -14,18 +14,19 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from builder import cli
 from builder.dist import Dist
 
-from . import effects, references, signers, transfer
+from . import effects, older, references, signers, transfer
 from .client import Client, HostError, Plain
 from .effects import Outlook
 from .following import Follower, Limits
 from .held import Ready
 from .memory import Memory, Place, reached
+from .older import Older
 from .ssh import Connect, LostError
 from .story import Verdict, busy
 
@@ -88,6 +89,7 @@ class Deployer:
     show: Callable[[str], None] = cli.say
     trusted: str = ""
     outlook: Outlook | None = None
+    older: Older = field(default_factory=Older)
 
     def run(self) -> Outcome:
         """Do it. Raises UserError for what is the user's to mend."""
@@ -138,10 +140,9 @@ class Deployer:
                 raise HostError("busy", busy(hello.open, hello))
             if not hello.trusts:
                 self._trust(client)
-            held, codec = self.held, transfer.codec_for(hello.codecs)
-            both = iter((held.data, held.signature))
-            lengths = {"manifest": len(held.data), "signature": len(held.signature)}
-            client.stream("stage", transfer.compressed(codec, both), codec=codec, **lengths)
+            held = self.held
+            self.older = older.find(Dist(held.root / "dist"), held.release.host, hello)
+            transfer.stage(client, held.data, held.signature, self.older)
         except BaseException:
             client.link.close()
             raise
@@ -160,7 +161,7 @@ class Deployer:
 
     def _planned(self, client: Client) -> tuple[Plain, dict[int, dict[str, bytes]]]:
         cli.progress("looking at the host")
-        transfer.describe(client, self.held.files)
+        transfer.describe(client, self.held.files, self.older)
         secrets = self._secrets(client)
         plan = client.ask("plan", text=self.order.text)
         before = self._running(client, plan["network"])
@@ -210,7 +211,7 @@ class Deployer:
         """Send the files that the host lacks; goes on where a connection broke, over a new one."""
         for tried in range(1, _TRIES + 1):
             try:
-                found = transfer.describe(client, self.held.files)
+                found = transfer.describe(client, self.held.files, self.older)
                 self._send(client, found)
                 return client
             except (LostError, HostError) as error:
@@ -236,7 +237,7 @@ class Deployer:
             done += count
             cli.progress(f"{what}: {done >> 10} of {total >> 10} KiB" if live else what)
 
-        transfer.send(client, found, self.held.files.contents, sent)
+        transfer.send(client, found, self.held.files.contents, self.older, sent)
         cli.progress("")
         cli.say(f"  sent {len(found)} files, {total >> 10} KiB")
 

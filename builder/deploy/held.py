@@ -13,7 +13,7 @@ from builder.dist import MANIFEST, SIGNATURE, Dist
 from builder.manifest import GuestNode, Release
 from builder.problems import UserError
 
-from . import transfer
+from . import contents
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Ready:
     signature: bytes
     release: Release
     nodes: tuple[GuestNode, ...]
-    files: transfer.Files
+    files: contents.Files
     network: Mapping[str, Any]
 
     @property
@@ -52,6 +52,6 @@ def ready(root: Path, host: str) -> Ready:
         signature=(folder / SIGNATURE).read_bytes(),
         release=release,
         nodes=tuple(manifest.parse_guest(dist.read(ref.node)) for ref in release.guests),
-        files=transfer.files(dist, release),
+        files=contents.files(dist, release),
         network=json.loads(dist.read(release.network)),
     )

@@ -1,7 +1,7 @@
 """The files of a release, each sent once, by its digest, and only where the host lacks it.
 
-A layer's files are read from the tar in dist/, where its index says; nothing is unpacked. What came
-of a file before a connection broke stays on the host, and is not sent again.
+What came of a file before a connection broke stays on the host, and is not sent again. Where an
+older release is here and there, a few small files are packed against its own (`older`).
 """
 
 from __future__ import annotations
@@ -11,30 +11,18 @@ import shutil
 import subprocess
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from itertools import chain
 
-from builder import disk, manifest
-from builder.dist import Dist
-from builder.manifest import Object, Release
-from builder.problems import UserError
-
-from .client import Client
+from . import contents, older
+from .client import Client, HostError
+from .contents import Files, Sent, Source
+from .older import Older
 
 _CHUNK = 1 << 18
-_LOST = "remove dist/, and build again"
-Sent = Callable[[int], None]
-"""Takes how many bytes more are on their way."""
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a file's bytes lie on this machine."""
-
-    path: Path
-    offset: int
-    size: int
+_SMALL, _LITTLE = 1 << 18, 1 << 20
+"""What a file that is packed against another has at most, and what is sent so, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,62 +34,90 @@ class Lacking:
     begun: int
 
 
-@dataclass(frozen=True, slots=True)
-class Files:
-    """The files of a release by digest: the documents, which say what there is, and the rest."""
-
-    documents: Mapping[str, Source]
-    contents: Mapping[str, Source]
-
-
-def files(dist: Dist, release: Release) -> Files:
-    """Every file that a release's host needs; UserError where dist/ is not whole."""
-    documents = {t.content.digest: _whole(dist, t.content) for t in release.targets}
-    documents[release.network.digest] = _whole(dist, release.network)
-    contents: dict[str, Source] = {}
-    if release.program:
-        contents[release.program.digest] = _whole(dist, release.program)
-    for ref in release.guests:
-        documents[ref.node.digest] = _whole(dist, ref.node)
-        for layer in manifest.parse_guest(dist.read(ref.node)).layers:
-            if layer.index.digest in documents:
-                continue
-            documents[layer.index.digest] = _whole(dist, layer.index)
-            tar = _whole(dist, layer.tar).path
-            for entry in manifest.parse_index(dist.read(layer.index)).entries:
-                if not entry.target:
-                    contents[entry.digest] = Source(tar, entry.offset, entry.size)
-    return Files(documents, contents)
-
-
 def lacking(client: Client) -> list[Lacking]:
     """What the host lacks of the staged release, as far as the documents that it has say."""
     return [Lacking(*each) for each in client.ask("lacking")["lacking"]]
 
 
-def describe(client: Client, held: Files) -> list[Lacking]:
+def stage(client: Client, data: bytes, signature: bytes, known: Older) -> None:
+    """Send a release's manifest with its signature: all that follows is about it."""
+    lengths = {"manifest": len(data), "signature": len(signature)}
+    if known.number:
+        parts = chain(
+            older.packed(known.manifest, 0, data), older.packed(known.signature, 0, signature)
+        )
+        client.stream("stage", parts, codec=older.CODEC, like=known.number, **lengths)
+        return
+    codec = codec_for(client.hello.codecs, len(data))
+    client.stream("stage", compressed(codec, iter((data, signature))), codec=codec, **lengths)
+
+
+def describe(client: Client, held: Files, known: Older) -> list[Lacking]:
     """Send the documents that the host lacks; what it lacks then are contents alone."""
     while True:
         found = lacking(client)
         documents = [each for each in found if each.digest in held.documents]
         if not documents:
             return found
-        send(client, documents, held.documents, lambda _: None)
+        send(client, documents, held.documents, known, lambda _: None)
 
 
 def send(
-    client: Client, wanted: Sequence[Lacking], sources: Mapping[str, Source], sent: Sent
+    client: Client,
+    wanted: Sequence[Lacking],
+    sources: Mapping[str, Source],
+    known: Older,
+    sent: Sent,
 ) -> None:
     """Send files, or the rest of them, in one compressed stream."""
-    codec = codec_for(client.hello.codecs)
+    try:
+        if _like(client, wanted, sources, known, sent):
+            return
+    except HostError:
+        # Its older file may be damaged; what came of the new ones stays.
+        names = {each.digest for each in wanted}
+        wanted = [each for each in lacking(client) if each.digest in names]
+    codec = codec_for(client.hello.codecs, sum(each.size - each.begun for each in wanted))
+    chunks = (
+        chunk for each in wanted for chunk in contents.read(sources[each.digest], each.begun, sent)
+    )
     listed = [[each.digest, each.begun] for each in wanted]
-    chunks = (chunk for each in wanted for chunk in _read(sources[each.digest], each.begun, sent))
     client.stream("put", compressed(codec, chunks), codec=codec, objects=listed)
 
 
-def codec_for(theirs: Sequence[str]) -> str:
-    """The best codec that both ends have."""
-    return "zstd" if "zstd" in theirs and shutil.which("zstd") else "gzip"
+def _like(
+    client: Client,
+    wanted: Sequence[Lacking],
+    sources: Mapping[str, Source],
+    known: Older,
+    sent: Sent,
+) -> bool:
+    """Send a few small files packed against older ones; False where that is not what is wanted."""
+    olds = [known.named.get(sources[each.digest].name) for each in wanted]
+    sizes = [each.size for each in wanted] + [old[1].size for old in olds if old]
+    if not any(olds) or max(sizes) > _SMALL or sum(sizes) > _LITTLE:
+        return False
+    parts = (
+        part
+        for each, old in zip(wanted, olds, strict=True)
+        for part in older.packed(
+            _bytes(old[1]) if old else b"", each.begun, _bytes(sources[each.digest], sent)
+        )
+    )
+    listed = [[each.digest, each.begun] for each in wanted]
+    like = [old[0] if old else "" for old in olds]
+    client.stream("put", parts, codec=older.CODEC, objects=listed, like=like)
+    return True
+
+
+def _bytes(source: Source, sent: Sent = lambda _: None) -> bytes:
+    return b"".join(contents.read(source, 0, sent))
+
+
+def codec_for(theirs: Sequence[str], size: int) -> str:
+    """The best codec that both ends have, of which a program of its own pays for large sizes."""
+    large = size > _LITTLE
+    return "zstd" if large and "zstd" in theirs and shutil.which("zstd") else "gzip"
 
 
 def compressed(codec: str, chunks: Iterator[bytes]) -> Iterator[bytes]:
@@ -151,22 +167,3 @@ def _feed(
     except BaseException as error:
         failed.append(error)
         process.kill()
-
-
-def _read(source: Source, begun: int, sent: Sent) -> Iterator[bytes]:
-    left = source.size - begun
-    with disk.telling(source.path.parent), source.path.open("rb") as stream:
-        stream.seek(source.offset + begun)
-        while left:
-            chunk = stream.read(min(left, _CHUNK))
-            if not chunk:
-                raise UserError(f"{source.path} is too short", _LOST)
-            left -= len(chunk)
-            sent(len(chunk))
-            yield chunk
-
-
-def _whole(dist: Dist, item: Object) -> Source:
-    if not dist.has(item):
-        raise UserError(f"{dist.path(item)} is missing", _LOST)
-    return Source(dist.path(item), 0, item.size)

@@ -253,7 +253,9 @@ def _ending(host: Host, busy: bool = True) -> Iterator[None]:
 
 def _tell(event: str, facts: Mapping[str, Any]) -> None:
     line = json.dumps({"event": event, "at": round(time.time(), 3), **facts}) + "\n"
-    print(line, end="", flush=True)
-    # What is told is never a reason to fail: neither a full disk, nor that all of ours is gone.
+    # What is told is never a reason to fail: neither a full disk, nor that all of ours is gone, nor
+    # a deployer that is.
     with contextlib.suppress(OSError), Paths().events.open("ab", buffering=0) as told:
         told.write(line.encode())
+    with contextlib.suppress(OSError):
+        print(line, end="", flush=True)

@@ -50,3 +50,8 @@ def status(
         words = (done.stderr or done.stdout).decode("utf-8", "replace").strip()
         raise FailedError(f"{' '.join(command)}: exit {done.returncode}: {words[-500:]}")
     return done.returncode, done.stdout.decode("utf-8", "replace")
+
+
+def told(*command: str, limit: float = 60) -> str:
+    """All that a program says, on both of its streams, however it ends."""
+    return status("sh", "-c", 'exec "$@" 2>&1', "sh", *command, limit=limit)[1]

@@ -160,7 +160,7 @@ def garbage(
             yield from _others(place, folders.get(int(place.name), set()) | set(runs))
     for place in _below(paths.home / "secrets"):
         yield from _others(place, secrets.get(int(place.name), set()))
-    yield from (path for path in _below(paths.store) if path.name.removesuffix(".x") not in needed)
+    yield from (path for path in _below(paths.store) if path.name.partition(".")[0] not in needed)
     yield from (
         path for path in _below(paths.incoming) if path.stat().st_mtime < time.time() - _DAY
     )

@@ -7,17 +7,24 @@ the host's: a guest's files are never run as the host's root.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 from . import commands
 from .host import Host
 from .release import GuestRef, Release
-from .state import Record
+from .state import Change, Record
 from .store import NODE
 
 _CHECK = "bin/phoenix-check"
 _UNABLE = 75
 _LIMIT = 60
+_INTERFACES, _IFUP = "/etc/network/interfaces", "/sbin/ifup"
+_COMPLAINT = re.compile(r"error:|warning:")
+# Said of what is right: PVE itself writes `bridge-ports none`.
+_WRONGLY_SAID = re.compile(r'bridge-ports: invalid value "none"')
 
 
 def faults(host: Host, record: Record, wanted: Release | None) -> Iterator[str]:
@@ -43,3 +50,26 @@ def _checked(host: Host, ref: GuestRef, runs: bool) -> tuple[int, str]:
     if runs and host.platform.inside(ref.id, "test", "-x", there)[0] == 0:
         return host.platform.inside(ref.id, there, limit=_LIMIT)
     return commands.status(str(host.paths.guest(ref.id) / folder / _CHECK), limit=_LIMIT)
+
+
+def network(host: Host, changes: Iterable[Change]) -> Iterator[str]:
+    """What ifupdown2 refuses of a changed interfaces file that it does not refuse of the one that
+    is there; it swallows much, so what is reloaded is looked at all the same."""
+    ifup = host.paths.at(_IFUP)
+    if not ifup.exists():
+        return
+    for change in changes:
+        if change.path == _INTERFACES and change.new is not None:
+            old = _complaints(ifup, change.old or b"")
+            for complaint in sorted(_complaints(ifup, change.new) - old):
+                yield f"{_INTERFACES}: {complaint}"
+
+
+def _complaints(ifup: Path, text: bytes) -> set[str]:
+    with tempfile.NamedTemporaryFile(prefix="phoenix-interfaces-") as staged:
+        staged.write(text)
+        staged.flush()
+        found = commands.told(str(ifup), "--all", "--syntax-check", "--interfaces", staged.name)
+        lines = (line.replace(staged.name, "").strip() for line in found.splitlines())
+    said = (re.sub(r"line ?\d+:?", "", line) for line in lines if _COMPLAINT.match(line))
+    return {line for line in said if not _WRONGLY_SAID.search(line)}

@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -156,8 +157,17 @@ class Store:
         os.rename(temporary, made)
 
     def program(self, digest: str) -> Path:
-        """A file of the store as a program, to be run."""
-        return self._as(digest, program=True)
+        """A file of the store as a program, to be run: with its bytecode, where it is Python's."""
+        from . import compiled
+
+        plain = self._as(digest, program=True)
+        made = self.paths.store / f"{digest}.{sys.implementation.cache_tag}"
+        data = None if made.exists() else compiled.compiled(plain.read_bytes())
+        if data is not None:
+            files.write(made, data, 0o555)
+        # Whoever links to it does so durably.
+        files.sync_folder(self.paths.store)
+        return made if made.exists() else plain
 
     def _place(self, root: Path, entry: Entry) -> None:
         path = root / entry.path

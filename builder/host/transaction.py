@@ -16,7 +16,7 @@ from typing import Any
 from . import back, bundles, decide, files, generations, guard, journals, preflight, staged, survey
 from .apply import apply, perform
 from .commands import FailedError
-from .decide import Goal
+from .decide import Goal, Live
 from .host import DegradedError, Host, UndoneError
 from .release import Release
 from .schema import RefusedError
@@ -38,6 +38,7 @@ class _Turn:
     record: Record
     wanted: Release | None
     goal: Goal
+    live: Live
     creates: Mapping[int, Mapping[str, Any]]
     running: tuple[int, ...]
 
@@ -105,10 +106,11 @@ def _turn(host: Host, number: int, sealed: str) -> _Turn:
     creates = survey.missing(host, wanted)
     if problems := list(preflight.problems(host, wanted, record, creates)):
         raise RefusedError("; ".join(problems))
-    if sealed and decide.seal(survey.observe(host, record, goal), record) != sealed:
+    live = survey.observe(host, record, goal)
+    if sealed and decide.seal(live, record) != sealed:
         raise RefusedError("the host changed since the plan was made")
     running = tuple(guest for guest, runs in host.platform.all().items() if runs)
-    return _Turn(record, wanted, goal, creates, running)
+    return _Turn(record, wanted, goal, live, creates, running)
 
 
 def _trusted(host: Host, number: int) -> Release | None:
@@ -127,7 +129,10 @@ def _unpack(host: Host, turn: _Turn, settle: bool) -> None:
     for ref in turn.wanted.guests if turn.wanted else ():
         host.store.unpack(ref.node.digest, host.store.guest(ref.node.digest))
         bundles.folder(host.paths, ref.id)
-    faults = [] if settle else list(staged.faults(host, turn.record, turn.wanted))
+    if settle:
+        return
+    changes = decide.changes(turn.record, turn.goal, turn.live, host.platform)
+    faults = [*staged.faults(host, turn.record, turn.wanted), *staged.network(host, changes)]
     if faults:
         raise RefusedError("; ".join(faults))
 
@@ -143,23 +148,32 @@ def _create(host: Host, journal: Journal, turn: _Turn) -> None:
 
 def _begin(host: Host, journal: Journal, changes: tuple[Change, ...], seconds: int) -> Journal:
     """From here on, whatever happens, this transaction is confirmed or taken back."""
-    deadline = time.time() + seconds
+    began, deadline = time.monotonic(), time.time() + seconds
     begun = replace(journal, stage="changing", deadline=deadline, changes=changes)
     if host.guarded:
         guard.install(host.paths)
         guard.arm(journal.generation, "changing", seconds)
     files.write(host.paths.journal, dump_journal(begun), 0o600)
+    _in_time(began, seconds)
     return begun
 
 
 def _await(host: Host, journal: Journal, seconds: int) -> None:
+    began = time.monotonic()
     waiting = replace(journal, stage="confirming", deadline=time.time() + seconds)
     if host.guarded:
         guard.arm(journal.generation, "confirming", seconds)
     files.write(host.paths.journal, dump_journal(waiting), 0o600)
+    _in_time(began, seconds)
     if host.guarded:
         guard.disarm(journal.generation, "changing")
     host.tell("confirming", {"generation": journal.generation, "seconds": seconds})
+
+
+def _in_time(began: float, seconds: int) -> None:
+    """A guard whose timer ended before its journal was there found nothing to take back."""
+    if time.monotonic() - began >= seconds:
+        raise FailedError(f"it stood still, and its {seconds} s are over")
 
 
 def _runs(host: Host, turn: _Turn, changes: tuple[Change, ...], ill: Collection[str]) -> str:

@@ -8,9 +8,21 @@ import pytest
 
 from builder.host.schema import RefusedError
 from builder.host.transaction import Limits, activate
-from tests.host.making import Stage, released
+from tests.host.making import INTERFACES, INTERFACES_PATH, Stage, released
 
 CHECK = "bin/phoenix-check"
+IFUP = """\
+#!/usr/bin/python3
+import sys
+*words, path = sys.argv[1:]
+assert words == ["--all", "--syntax-check", "--interfaces"]
+for number, line in enumerate(open(path), 1):
+    if line.split() == ["bridge-ports", "none"]:
+        print('warning: vmbr0: bridge-ports: invalid value "none": valid: []', file=sys.stderr)
+    if line.split()[-1:] == ["statik"]:
+        print(f"error: {path}: line{number}: unsupported method 'statik'", file=sys.stderr)
+sys.exit(1)
+"""
 
 
 @pytest.fixture
@@ -55,3 +67,29 @@ def test_a_way_back_is_not_judged(stage: Stage, tmp_path: Path):
     activate(stage.host(), 0, "test", Limits(), settle=True)
     (tmp_path / "bad").touch()
     assert activate(stage.host(), number, "test", Limits(), settle=True)
+
+
+@pytest.fixture
+def ifup(stage: Stage) -> None:
+    """Says of a file what ifupdown2 3.0 says of it; its exit code is 1 for any bridge."""
+    path = stage.paths.at("/sbin/ifup")
+    path.parent.mkdir()
+    path.write_text(IFUP)
+    path.chmod(0o755)
+
+
+@pytest.mark.usefixtures("ifup")
+def test_a_bad_interfaces_file_is_not_put_there(stage: Stage):
+    bad = INTERFACES.replace(b"inet static", b"inet statik")
+    number, before = stage.keep(released(stage.store, interfaces=bad)), stage.files()
+    with pytest.raises(RefusedError, match=r"interfaces: error: .*statik"):
+        activate(stage.host(), number, "test", Limits())
+    assert stage.files() == before
+
+
+@pytest.mark.usefixtures("ifup")
+def test_what_was_bad_before_is_not_ours(stage: Stage):
+    path = stage.paths.at(INTERFACES_PATH)
+    path.write_text("\nauto eth7\niface eth7 inet statik\n")
+    assert activate(stage.host(), stage.keep(released(stage.store)), "test", Limits())
+    assert "statik" in path.read_text()

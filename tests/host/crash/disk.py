@@ -20,13 +20,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.host.crash.record import Step
+from tests.host.crash.scene import content
 
 MANY = 5
 PVE, DATABASE = "etc/pve/", "var/lib/pve-cluster"
 Node = tuple[str, object]
 """("file", its inode), ("link", where it leads) or ("folder", None)."""
 Tree = Mapping[str, tuple[str, bytes, int]]
-"""Names with kind, content and mode."""
+"""Names with kind, content, mode and owner (see scene.content)."""
 
 
 @dataclass(frozen=True)
@@ -187,11 +188,10 @@ class Disk:
                 elif os.path.isdir(full):
                     self.kept[path] = ("folder", None)
                 else:
-                    found = os.stat(full)
-                    number = inodes.setdefault(found.st_ino, len(inodes))
+                    number = inodes.setdefault(os.stat(full).st_ino, len(inodes))
                     self.kept[path] = ("file", number)
-                    with open(full, "rb") as stream:
-                        self.now[number] = (stream.read(), found.st_mode & 0o7777)
+                    mode, data = content(full)
+                    self.now[number] = (data, mode)
         self.safe = dict(self.now)
 
 
@@ -220,7 +220,8 @@ def lay(root: Path, was: Tree, now: Tree) -> None:
                 path.symlink_to(data.decode())
             else:
                 path.write_bytes(data)
-                path.chmod(mode)
+                os.chown(path, mode >> 12, -1)
+                path.chmod(mode & 0o7777)
 
 
 def _apply(names: dict[str, Node], naming: Naming) -> None:

@@ -142,7 +142,7 @@ def _judged(root: Path, code: int, known: kill.Ends, forever: bool) -> str:
     if not fine.get(code, not old):
         return f"is not as it should be: {', '.join(new if code == 0 else old)}"
     try:
-        kill.guarded(Machine(root))
+        scene.guarded(Machine(root))
     except DegradedError as error:
         return f"does not recover: {error}"
     return ", ".join(kill.judged(root, "guard", known))

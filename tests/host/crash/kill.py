@@ -43,17 +43,12 @@ EVERY = ("install", "rollback")
 _CONF = re.compile(r"etc/pve/lxc/(\d+)\.conf")
 
 
-def guarded(machine: Machine) -> None:
-    """Recovery on the running host: the guard's."""
-    back.take_back(machine.host(), "guard")
-
-
 def rebooted(machine: Machine) -> None:
     """Recovery by a reboot, in its two phases."""
     machine.boot()
 
 
-RECOVERIES: dict[str, Recover] = {"guard": guarded, "reboot": rebooted}
+RECOVERIES: dict[str, Recover] = {"guard": scene.guarded, "reboot": rebooted}
 
 
 @dataclass
@@ -177,23 +172,23 @@ def unlocked(stop: Stop) -> str:
 
 def locks(place: Path, proof: Proof) -> None:
     """Whoever changes the host takes the lock, and PVE's own for its files."""
-    for name, before, does in scene.LOCKED:
-        with scratch(place / before) as root:
+    for each in scene.LOCKED:
+        with scratch(place / each.before) as root:
             machine, was = Machine(root), scene.raw(root)
             try:
                 with files.locked(machine.paths.lock, "one"):
-                    does(machine)
+                    each.does(machine)
             except files.BusyError:
                 proof.held += 1
                 was = "" if scene.raw(root) == was else "changed something all the same"
             else:
                 was = "went on though another held the lock"
             if was:
-                proof.fault(f"{name}: {was}")
+                proof.fault(f"{each.name}: {was}")
     for each in SCENES:
         for _ in walk(place, each, proof):
             pass
-    for stop in stops(place / "open", guarded):
+    for stop in stops(place / "open", scene.guarded):
         if path := unlocked(stop):
             proof.fault(f"guard: changes {path} without PVE's lock")
 

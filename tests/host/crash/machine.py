@@ -31,7 +31,8 @@ _real_status = commands.status
 
 
 class Guests(Proxmox):
-    """Proxmox, but for the two questions that it asks the kernel."""
+    """Proxmox, but for the two questions that it asks the kernel; who is no root gives no file
+    away."""
 
     def all(self) -> dict[int, bool]:
         folder = self.paths.at("/etc/pve/lxc")
@@ -41,6 +42,9 @@ class Guests(Proxmox):
             for name in found
             if name.isdigit()
         }
+
+    def root(self, _guest: int) -> int:
+        return os.geteuid() or 100000
 
     def process(self, guest: int) -> int:
         running: int = json.loads(self.paths.at(f"/run/guests/{guest}").read_text())["process"]

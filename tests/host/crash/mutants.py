@@ -41,8 +41,7 @@ _DESTROY = "for guest in journal.creates:"
 ORDERS = (
     ("transaction", "activate", _BEGIN, "pass",
      "apply(host, changes)", f"apply(host, changes); {_BEGIN}"),
-    ("transaction", "activate", "effects = survey.effects(",
-     "journals.close(host, journal); effects = survey.effects("),
+    ("transaction", "activate", "fault = _runs(", "journals.close(host, journal); fault = _runs("),
     ("transaction", "_begin", _ARM.format("changing"), "pass",
      "return begun", f"{_ARM.format('changing')}; return begun"),
     ("transaction", "_await", _ARM.format("confirming"), "pass",

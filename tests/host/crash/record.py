@@ -11,18 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.host.crash.scene import content
 from tests.host.crash.trace import CHANGING, NAMES, Call, Child
 
 _AT = 0xFFFFFF9C
 _BY_PATH: dict[str, tuple[str, tuple[int, ...]]] = {
     "rename": ("rename", (0, 1)), "mkdir": ("mkdir", (0,)), "rmdir": ("rmdir", (0,)),
     "link": ("link", (0, 1)), "unlink": ("unlink", (0,)), "symlink": ("symlink", (1,)),
-    "chmod": ("mode", (0,)),
+    "chmod": ("mode", (0,)), "chown": ("mode", (0,)), "lchown": ("mode", (0,)),
 }  # fmt: skip
 _AT_FOLDER: dict[str, tuple[str, tuple[int, ...]]] = {
     "renameat": ("rename", (1, 3)), "renameat2": ("rename", (1, 3)), "mkdirat": ("mkdir", (1,)),
     "linkat": ("link", (1, 3)), "unlinkat": ("unlink", (1,)), "symlinkat": ("symlink", (2,)),
-    "fchmodat": ("mode", (1,)), "fchmodat2": ("mode", (1,)),
+    "fchmodat": ("mode", (1,)), "fchmodat2": ("mode", (1,)), "fchownat": ("mode", (1,)),
 }  # fmt: skip
 _BY_HANDLE = {"write": 0, "pwrite64": 0, "writev": 0, "ftruncate": 0, "sendfile": 0,
               "copy_file_range": 2, "pwritev": 0, "pwritev2": 0}  # fmt: skip
@@ -31,8 +32,8 @@ _BY_HANDLE = {"write": 0, "pwrite64": 0, "writev": 0, "ftruncate": 0, "sendfile"
 @dataclass(frozen=True, slots=True)
 class Step:
     """One operation: `what` is create, data, mkdir, rmdir, link, unlink, symlink, rename, sync or
-    sync all. `path` and `other` are relative to the host; `data` and `mode` are the file's
-    afterwards, `other` is where a link leads."""
+    sync all. `path` and `other` are relative to the host; `data` and `mode` (with the
+    owner, see scene.content) are the file's afterwards, `other` is where a link leads."""
 
     what: str
     path: str
@@ -95,9 +96,8 @@ class Recorder:
         full = self.prefix + path
         if not os.path.isfile(full):
             return  # A folder's mode, or a file without a name.
-        with open(full, "rb") as stream:
-            mode = os.fstat(stream.fileno()).st_mode & 0o7777
-            self.steps.append(Step(what, path, "", stream.read(), mode))
+        mode, data = content(full)
+        self.steps.append(Step(what, path, "", data, mode))
 
     def _what(self, name: str, call: Call) -> str:
         if name == "unlinkat" and call.args[2] & 0x200:
@@ -106,7 +106,13 @@ class Recorder:
             return "create"
         if name in _BY_HANDLE:
             return "data"
-        known = {"fchmod": "mode", "fsync": "sync", "fdatasync": "sync", "syncfs": "sync all"}
+        known = {
+            "fchmod": "mode",
+            "fchown": "mode",
+            "fsync": "sync",
+            "fdatasync": "sync",
+            "syncfs": "sync all",
+        }
         return known.get(name) or (_BY_PATH.get(name) or _AT_FOLDER[name])[0]
 
     def _paths(self, child: Child, call: Call, name: str) -> list[str]:
@@ -120,7 +126,7 @@ class Recorder:
             found = [self._text(child, at, args[1 if name == "openat" else 0])]
         elif name in _BY_HANDLE:
             found = [self._handle(child, args[_BY_HANDLE[name]])]
-        elif name in ("fsync", "fdatasync", "syncfs", "fchmod"):
+        elif name in ("fsync", "fdatasync", "syncfs", "fchmod", "fchown"):
             found = [self._handle(child, args[0])]
         elif name in _BY_PATH:
             found = [self._text(child, _AT, args[i]) for i in _BY_PATH[name][1]]

@@ -8,6 +8,7 @@ from builder import manifest, tree
 from builder.host.store import Store
 from builder.manifest import Object
 
+SECRET = b"a secret\n"
 _INTERFACES = "auto vmbr0\niface vmbr0 inet static\n\taddress 10.0.{}.1/24\n\tbridge-ports none\n"
 
 
@@ -26,6 +27,7 @@ def made(store: Store, number: int) -> bytes:
         said["/etc/two.d/two.conf"] = ("replace", 0o644, "2\n")
         said["/etc/systemd/system/phoenix-two.service"] = ("replace", 0o644, unit)
     refs = []
+    secrets = (manifest.Secret("g101", "token", 0o400, "file:token"),) if two else ()
     for guest in (101, 102) if two else (101,):
         conf = f"cores: {number}\nhostname: g{guest}\nonboot: 1\n"
         said[f"/etc/pve/lxc/{guest}.conf"] = ("lxc-conf", 0o640, conf)
@@ -42,7 +44,7 @@ def made(store: Store, number: int) -> bytes:
             site="phoenix", host="pve1", domain="phoenix.internal",
             platform=manifest.Platform("proxmox", 8), reach=manifest.Reach("10.0.0.9", "root"),
             management=("10.0.0.9",), targets=tuple(targets), guests=tuple(refs), kits=(),
-            inputs=(), secrets=(), network=stored(store, b"{}\n"), unready=(),
+            inputs=(), secrets=secrets, network=stored(store, b"{}\n"), unready=(),
         )
     )  # fmt: skip
 

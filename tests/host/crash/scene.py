@@ -10,13 +10,14 @@ import os
 import re
 import shutil
 import tempfile
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.host import generations, transaction
+from builder.host import actions, back, generations, transaction
 from builder.host.release import release
 from builder.host.schema import RefusedError
 from builder.host.serve import Session
@@ -24,7 +25,7 @@ from builder.host.state import load_journal
 from builder.host.stream import Parts
 from builder.host.transaction import Limits
 from tests.host.crash.machine import Machine
-from tests.host.crash.releases import made
+from tests.host.crash.releases import SECRET, made
 
 HOME = "var/lib/phoenix"
 _COUNT = itertools.count()
@@ -78,13 +79,17 @@ SCENES = (
 )
 
 
-def _deployed(machine: Machine) -> None:
-    """The second release as a deployer brings it; its signature is taken for good."""
-    parcel = machine.root.parent / "parcel"
-    manifest = (parcel / "manifest").read_bytes()
-    host = machine.host()
-    session = Session(host, lambda *_: iter(()))
+def _session(machine: Machine, manifest: bytes) -> Session:
+    """A deployer's connection with a release that is staged; its signature is taken for good."""
+    session = Session(machine.host(), lambda *_: iter(()))
     session.wanted = (manifest, b"-", release(manifest))
+    return session
+
+
+def _deployed(machine: Machine) -> None:
+    """The second release as a deployer brings it."""
+    parcel = machine.root.parent / "parcel"
+    session = _session(machine, (parcel / "manifest").read_bytes())
     for _ in range(5):
         lacking = next(session._lacking({}))["lacking"]
         data = b"".join((parcel / name).read_bytes()[begun:] for name, _, begun in lacking)
@@ -93,9 +98,62 @@ def _deployed(machine: Machine) -> None:
         asked = {"codec": "gzip", "objects": [[name, begun] for name, _, begun in lacking]}
         with suppress(RefusedError):  # What a power cut has torn is sent again.
             next(session._put(asked))
+    _secret(session)
     number = next(session._keep({"who": "test"}))["generation"]
-    if transaction.activate(host, number, "test", Limits(confirm=60)):
-        transaction.confirm(host, number, "test")
+    if transaction.activate(session.host, number, "test", Limits(confirm=60)):
+        transaction.confirm(session.host, number, "test")
+
+
+def _secret(session: Session) -> None:
+    """The secrets that the release needs, where they are not here."""
+    for guest, here in next(session._bundles({}))["here"].items():
+        if not here:
+            session.secret = SECRET
+            next(session._secrets({"guest": guest, "files": {"token": len(SECRET)}}))
+
+
+def _kept(machine: Machine) -> None:
+    manifest = (machine.paths.generation(2) / "manifest.json").read_bytes()
+    next(_session(machine, manifest)._keep({"who": "another"}))
+
+
+def _collected(machine: Machine) -> None:
+    with _acting(machine):
+        actions.collect(Namespace(keep=1))
+
+
+def _settled(machine: Machine) -> None:
+    draining = iter([{101: True}, {}])
+    with _acting(machine, _draining=lambda _: next(draining), _GRACE=0.0):
+        actions.settle(Namespace())
+
+
+@contextmanager
+def _acting(machine: Machine, **values: object) -> Iterator[None]:
+    """Have commands work with this host."""
+    values |= {"_host": machine.host}
+    before = {name: getattr(actions, name) for name in values}
+    vars(actions).update(values)
+    try:
+        yield
+    finally:
+        vars(actions).update(before)
+
+
+def guarded(machine: Machine) -> None:
+    """Recovery on the running host: the guard's."""
+    back.take_back(machine.host(), "guard")
+
+
+LOCKED = (
+    Scene("activate", "1", _went(2)),
+    Scene("confirm", "open", lambda machine: transaction.confirm(machine.host(), 2, "another")),
+    Scene("take back", "open", guarded),
+    Scene("keep", "1", _kept),
+    Scene("gc", "2", _collected),
+    Scene("settle", "2", _settled),
+)
+"""All ways in which a host is changed: each takes the lock."""
 
 
 CUT = (
@@ -127,7 +185,10 @@ def furnish(place: Path) -> None:
     (root / "etc/pve/local").symlink_to("nodes/pve1")
     machine = Machine(root)
     for number in (1, 2):
-        assert generations.keep(machine.paths, made(machine.store, number), b"-") == number
+        manifest = made(machine.store, number)
+        session = _session(machine, manifest)
+        _secret(session)
+        assert generations.keep(machine.paths, manifest, b"-", session.bundles) == number
     for number in (1, 2):
         copy(place / str(number - 1), place / str(number))
         _went(number)(Machine(place / str(number)))
@@ -145,6 +206,7 @@ def _furnish_bare(place: Path) -> None:
     parcel.mkdir()
     (machine.paths.generation(2) / "manifest.json").rename(parcel / "manifest")
     shutil.rmtree(machine.paths.generation(2))
+    shutil.rmtree(machine.paths.home / "secrets")
     for path in machine.paths.store.iterdir():
         if path.name.removesuffix(".x") not in needed:
             path.rename(parcel / path.name)
