@@ -165,7 +165,7 @@ def settle(_given: argparse.Namespace) -> None:
         for guest, free in draining.items() if not host.paths.journal.exists() else ():
             since = idle.setdefault(guest, now) if free else idle.pop(guest, now)
             if now - since >= _QUIET or now - began >= _GRACE:
-                with files.locked(host.paths.lock, _who("settle")):
+                with files.locked(host.paths.lock, _who(transaction.SETTLE.strip())):
                     guests.end(host.platform, guest)
         time.sleep(_LOOK)
 

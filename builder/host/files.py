@@ -11,8 +11,10 @@ import ctypes
 import fcntl
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 PVE = "/etc/pve/"
 # Neither a guest's configuration (`^[1-9]\d*\.conf$`) nor anything that a glob of the system takes.
@@ -134,20 +136,31 @@ def sync_all(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, who: str) -> Iterator[None]:
-    """Hold the lock; raises BusyError at once where another does.
+def locked(path: Path, who: str, after: str = "") -> Iterator[None]:
+    """Hold the lock; raises BusyError at once where another does, unless its word begins with
+    `after`: then it is awaited for a minute.
 
     The kernel lets go of it when the process ends, however it ends.
     """
+    end = time.monotonic() + 60
     with open(path, "a+b", buffering=0) as stream:
-        stream.seek(0)
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(stream.read(1000).decode("utf-8", "replace").strip()) from None
+        while not _flock(stream):
+            stream.seek(0)
+            holder = stream.read(1000).decode("utf-8", "replace").strip()
+            if not (after and holder.startswith(after)) or time.monotonic() > end:
+                raise BusyError(holder)
+            time.sleep(0.1)
         stream.truncate(0)
         _all(stream.fileno(), who.encode() + b"\n")
         yield
+
+
+def _flock(stream: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _all(handle: int, data: bytes) -> None:

@@ -22,6 +22,9 @@ from .release import Release
 from .schema import RefusedError
 from .state import Change, Journal, Record, dump_journal, load_record
 
+SETTLE = "settle "
+"""What the word of whoever stops drained slots begins with: it holds the lock for a moment."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -53,7 +56,7 @@ def activate(
     nothing was changed, UndoneError where everything was taken back, DegradedError where it could
     not be, or where it was settled and something fails.
     """
-    with files.locked(host.paths.lock, who):
+    with files.locked(host.paths.lock, who, after=SETTLE):
         _finish(host)
         turn = _turn(host, number, sealed)
         _unpack(host, turn, settle)

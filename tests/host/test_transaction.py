@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event, Thread, Timer
 
 import pytest
 
-from builder.host import back, generations, report, transaction
+from builder.host import back, files, generations, report, transaction
 from builder.host.host import UndoneError
 from builder.host.release import release
 from builder.host.schema import RefusedError
@@ -151,3 +152,27 @@ def test_before_the_first_release_nothing_drifts(stage: Stage):
     go(stage, stage.keep(released(stage.store)))
     go(stage, 0)
     assert report.look(stage.host())["drift"] == []
+
+
+@pytest.mark.parametrize(("holder", "waits"), [("settle since noon", True), ("bob", False)])
+def test_who_stops_old_slots_is_awaited(stage: Stage, holder: str, waits: bool):
+    number, held, free = stage.keep(released(stage.store)), Event(), Event()
+
+    def hold() -> None:
+        with files.locked(stage.paths.lock, holder):
+            held.set()
+            free.wait(30)
+
+    thread = Thread(target=hold)
+    thread.start()
+    held.wait(30)
+    try:
+        if not waits:
+            with pytest.raises(files.BusyError, match="bob"):
+                go(stage, number)
+            return
+        Timer(0.3, free.set).start()
+        assert go(stage, number)
+    finally:
+        free.set()
+        thread.join()
