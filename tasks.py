@@ -212,12 +212,33 @@ def rollback(
     return commands.change(names(host), manage.rollback(wanted), at, yes, json)
 
 
-@command(iterable=["host"], help={"host": f"{HOST} All where not given.", "at": AT, "json": JSON})
-def generations(_: Context, host: list[str], at: str = "", json: bool = False) -> int | None:
+@command(
+    iterable=["host", "pin", "unpin"],
+    help={
+        "host": f"{HOST} All where not given.",
+        "pin": "Have a generation's number stay, whatever gc deletes; repeatable.",
+        "unpin": "Let it go again.",
+        "at": AT,
+        "json": JSON,
+    },
+)
+def generations(
+    _: Context,
+    host: list[str],
+    pin: list[str],
+    unpin: list[str],
+    at: str = "",
+    json: bool = False,
+) -> int | None:
     """List what the host keeps, and what it runs."""
     from builder import commands
 
-    return commands.look(names(host), "generations", at, json)
+    if not (pin or unpin):
+        return commands.look(names(host), "generations", at, json)
+    from builder.deploy import manage
+
+    pins = {**dict.fromkeys(numbers(pin), True), **dict.fromkeys(numbers(unpin), False)}
+    return commands.change(names(host), manage.pinned(pins), at, True, json)
 
 
 @command(iterable=["host"], help={"host": f"{HOST} All where not given.", "at": AT, "json": JSON})

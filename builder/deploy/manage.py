@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from builder.manifest import Release
 from builder.problems import UserError
 
 from . import deploy
-from .client import Client, HostError, Plain
+from .client import Client, Hello, HostError, Plain
 from .following import Follower
 from .memory import Memory, Place
 from .ssh import Connect, LostError
@@ -118,13 +118,33 @@ def remove(manager: Manager, client: Client) -> tuple[Verdict, Plain]:
 
 def generations(_: Manager, client: Client) -> tuple[Verdict, Plain]:
     """The kept generations, and which one runs."""
-    hello = client.hello
+    return _listed(client.hello, client.hello.kept)
+
+
+def _listed(hello: Hello, every: Mapping[int, Plain]) -> tuple[Verdict, Plain]:
     listed = [
-        {"generation": number, "release": kept["id"], "runs": number == hello.generation}
-        for number, kept in sorted(hello.kept.items())
+        {
+            "generation": number,
+            "release": kept["id"],
+            "runs": number == hello.generation,
+            "pinned": bool(kept.get("pinned")),
+        }
+        for number, kept in sorted(every.items())
     ]
-    found = {"generation": 0, "release": None, "runs": hello.generation == 0}
+    found = {"generation": 0, "release": None, "runs": hello.generation == 0, "pinned": False}
     return Verdict("unchanged", hello.generation), {"generations": [found, *listed]}
+
+
+def pinned(pins: Mapping[int, bool]) -> Act:
+    """Have generations stay whatever `gc` deletes, or no longer."""
+
+    def act(manager: Manager, client: Client) -> tuple[Verdict, Plain]:
+        client.ask("pin", pins=[[number, pin] for number, pin in pins.items()], who=manager.who)
+        kept = {n: {**each, "pinned": pins.get(n, each.get("pinned"))}
+                for n, each in client.hello.kept.items()}  # fmt: skip
+        return _listed(client.hello, kept)
+
+    return act
 
 
 def status(_: Manager, client: Client) -> tuple[Verdict, Plain]:
@@ -145,6 +165,7 @@ def render(host: str, verdict: Verdict, found: Plain) -> list[str]:
         return [
             f"{'*' if each['runs'] else ' '} {each['generation']:4}  "
             f"{(each['release'] or '')[:12] or 'the host as it was found'}"
+            f"{'  pinned' if each['pinned'] else ''}"
             for each in found["generations"]
         ]
     if "drift" in found:

@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
 
     verb("status", actions.status)
     verb("generations", actions.listed)
+    verb("pin", actions.pin).add_argument("generation", type=int)
+    verb("unpin", actions.unpin).add_argument("generation", type=int)
     verb("rollback", actions.rollback).add_argument("to", nargs="?", type=int)
     verb("repair", actions.repair)
     verb("recover", actions.recover).add_argument("--early", action="store_true")

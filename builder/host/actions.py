@@ -109,7 +109,24 @@ def listed(_given: argparse.Namespace) -> None:
     paths = Paths()
     running = load_record(files.read(paths.record)).generation
     for each in generations.all_kept(paths):
-        print(f"{'*' if each.number == running else ' '} {each.number:4} {each.id[:12]}")
+        pinned = "  pinned" if generations.is_pinned(paths, each.number) else ""
+        print(f"{'*' if each.number == running else ' '} {each.number:4} {each.id[:12]}{pinned}")
+
+
+def pin(given: argparse.Namespace) -> None:
+    """Have a generation stay whatever is collected."""
+    _pin(given.generation, pinned=True)
+
+
+def unpin(given: argparse.Namespace) -> None:
+    """Let it go again."""
+    _pin(given.generation, pinned=False)
+
+
+def _pin(number: int, pinned: bool) -> None:
+    paths = Paths()
+    with files.locked(paths.lock, _who("pin")):
+        generations.pin(paths, number, pinned)
 
 
 def verify(_given: argparse.Namespace) -> None:
@@ -151,8 +168,9 @@ def remove(_given: argparse.Namespace) -> None:
         # Templates are the operator's own: from them, guests would be made again.
         if path.name != "templates":
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    with contextlib.suppress(OSError):
-        host.paths.home.rmdir()
+    for folder in (host.paths.home, host.paths.at("/etc/phoenix")):
+        with contextlib.suppress(OSError):
+            folder.rmdir()
 
 
 def settle(_given: argparse.Namespace) -> None:

@@ -19,6 +19,7 @@ from .state import Record
 from .store import NODE, Store
 
 _MANIFEST, _SIGNATURE, _BUNDLES = "manifest.json", "manifest.json.sig", "bundles.json"
+_PINNED = "pinned"
 _DAY = 24 * 3600
 """How long a file that came in part waits for its rest, in seconds."""
 
@@ -125,6 +126,20 @@ def bundles_of(paths: Paths, number: int) -> dict[int, str]:
     return {int(guest): name for guest, name in plain.items()}
 
 
+def pin(paths: Paths, number: int, pinned: bool) -> None:
+    """Have a kept generation stay whatever is collected, or no longer; raises RefusedError."""
+    mark = paths.generation(kept(paths, number).number) / _PINNED
+    if pinned:
+        files.write(mark, b"")
+    else:
+        files.remove(mark)
+
+
+def is_pinned(paths: Paths, number: int) -> bool:
+    """Whether a generation stays whatever is collected."""
+    return (paths.generation(number) / _PINNED).exists()
+
+
 def garbage(
     paths: Paths,
     store: Store,
@@ -139,6 +154,7 @@ def garbage(
     """
     every = all_kept(paths)
     staying = {each.number for each in every[-keep_newest:]} | {record.generation}
+    staying |= {each.number for each in every if is_pinned(paths, each.number)}
     needed: set[str] = {held.content for held in record.targets.values()}
     folders: dict[int, set[str]] = {}
     secrets: dict[int, set[str]] = {}

@@ -91,7 +91,14 @@ class Session:
             "now": time.time(),
             "codecs": stream.codecs(),
             "generation": load_record(files.read(paths.record)).generation,
-            "kept": {str(each.number): {"id": each.id, **each.reach} for each in kept},
+            "kept": {
+                str(each.number): {
+                    "id": each.id,
+                    **each.reach,
+                    "pinned": generations.is_pinned(paths, each.number),
+                }
+                for each in kept
+            },
             "journal": _told(journal) if journal else None,
             "trusts": paths.signers.exists(),
             "told": size(paths),
@@ -137,6 +144,7 @@ class Session:
             "confirm": self._confirm,
             "events": self._events,
             "status": self._status,
+            "pin": self._pin,
         }
         if name in _UNITS:
             return self._unit
@@ -277,7 +285,7 @@ class Session:
             for guest, name in used.items():
                 if not bundles.here(paths, guest, name):
                     raise RefusedError(f"the secrets of guest {guest} have not come")
-            store.verify(store.needed(wanted))
+            store.verify(store.needed(wanted), every=False)
             files.sync_all(paths.store)
             if self.signers is not None and not paths.signers.exists():
                 files.write(paths.signers, self.signers)
@@ -293,6 +301,14 @@ class Session:
 
     def _unit(self, request: Request) -> Iterator[Answer]:
         yield from self.follow(request["do"], _UNITS[request["do"]](request))
+
+    def _pin(self, request: Request) -> Iterator[Answer]:
+        """Generations that stay whatever is collected, or no longer."""
+        paths = self.host.paths
+        with files.locked(paths.lock, request["who"]):
+            for number, pinned in request["pins"]:
+                generations.pin(paths, int(number), bool(pinned))
+        yield {"ok": True}
 
     def _confirm(self, request: Request) -> Iterator[Answer]:
         transaction.confirm(self.host, request["generation"], request["who"])

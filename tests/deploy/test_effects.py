@@ -154,6 +154,12 @@ def test_rollback_and_generations(made: Project, wire: Wire, memory: Memory):
     assert [line[:6] for line in lines] == ["     0", "*    1", "     2"]
     with pytest.raises(UserError, match="keeps no generation 7") as told:
         managed(wire, memory, manage.rollback(7))
+    verdict, found = managed(wire, memory, manage.pinned({1: True}))
+    assert manage.render(HOST, verdict, found)[1].endswith("  pinned")
+    _, again = managed(wire, memory, manage.generations)
+    assert again == found
+    _, found = managed(wire, memory, manage.pinned({1: False}))
+    assert not any(each["pinned"] for each in found["generations"])
     assert told.value.hint == "it keeps 0, 1, 2"
     verdict, found = managed(wire, memory, manage.status)
     assert manage.render(HOST, verdict, found)[1:] == ["  all is as declared"]

@@ -51,6 +51,10 @@ def rebooted(machine: Machine) -> None:
 RECOVERIES: dict[str, Recover] = {"guard": scene.guarded, "reboot": rebooted}
 
 
+class EnoughError(Exception):
+    """A fault was found, and no more is asked for."""
+
+
 @dataclass
 class Proof:
     """What was counted, and what was found."""
@@ -67,7 +71,7 @@ class Proof:
     def fault(self, text: str) -> None:
         self.faults.append(text)
         if self.first:
-            raise StopIteration
+            raise EnoughError
 
 
 @dataclass
@@ -273,7 +277,7 @@ class Killer:
         differ = (tuple(scene.differs(now, end)) for end in (known.before, known.after))
         key = (*differ, scene.stage(root))
         if key not in self.classes and key[-1]:
-            self.classes[key] = self.place / f"class{len(self.classes)}"
+            self.classes[key] = self.place / f"class-{self.scene.name}-{len(self.classes)}"
             scene.copy(root, self.classes[key])
 
     def _judge(self, root: Path, where: str, left: str, ways: tuple[str, ...]) -> None:
@@ -340,7 +344,7 @@ def main(arguments: list[str]) -> int:
             for each in SCENES:
                 if not names or each.name in names:
                     Killer(place, each, proof, "--deep" in arguments).run()
-        except StopIteration:
+        except EnoughError:
             pass
     counted: dict[str, object] = {
         "kills": proof.kills,

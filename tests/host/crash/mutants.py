@@ -68,14 +68,13 @@ def every() -> Iterator[Mutant]:
     for module in MODULES:
         text = _source(module)
         for function, call, locks in _calls(ast.parse(text)):
-            kind = "unlocked" if locks else _kind(call)
-            if kind:
+            if kind := "unlocked" if locks else _kind(call):
                 tree = ast.parse(text)
                 same = next(c for f, c, _ in _calls(tree)
                             if f == function and _at(c) == _at(call))  # fmt: skip
                 _CHANGES[kind](same)
                 ast.fix_missing_locations(tree)
-                name = f"{module}.{function}: {kind} {ast.unparse(call)[:60]}"
+                name = f"{module}.{function}, {call.lineno}: {kind} {ast.unparse(call)[:60]}"
                 yield Mutant(name, module, function, tree)
     for module, function, *words in ORDERS:
         yield _reordered(module, function, words)
@@ -108,15 +107,18 @@ def noticed(mutant: Mutant, place: Path) -> str:
             _apply(mutant)
             os.write(write, _judge(place, mutant.module).encode()[:2000])
             code = 0
+        except Exception as error:
+            # Of its own it says nothing: what can't run at all is no mutant.
+            os.write(write, f"BROKEN: {error!r}".encode()[:2000])
         finally:
             os._exit(code)
     os.close(write)
     with os.fdopen(read, "rb") as stream:
         said = stream.read().decode(errors="replace")
     status = os.waitpid(child, 0)[1]
-    for left in (*place.glob(f"scratch{child}.*"), *place.glob("class*")):
+    for left in (*place.glob(f"scratch{child}.*"), *place.glob("class-*")):
         shutil.rmtree(left)
-    return said if status == 0 else f"ended with {os.waitstatus_to_exitcode(status)}"
+    return said if status == 0 else said or f"BROKEN: {os.waitstatus_to_exitcode(status)}"
 
 
 def _judge(place: Path, module: str) -> str:
@@ -124,7 +126,7 @@ def _judge(place: Path, module: str) -> str:
     proof, cut = kill.Proof(first=True), power.Proof(first=True)
     deploy, back, taken_back = scene.CUT[:3]
     arrives = module in _ARRIVAL
-    with contextlib.suppress(StopIteration):
+    with contextlib.suppress(kill.EnoughError):
         kill.locks(place, proof)
         for each in (*([deploy] if arrives else []), taken_back, back):
             power.prove(place, each, cut, deep=False)

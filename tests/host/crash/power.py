@@ -46,7 +46,7 @@ class Proof:
     def fault(self, text: str) -> None:
         self.faults.append(text)
         if self.first:
-            raise StopIteration
+            raise kill.EnoughError
 
 
 def steps(place: Path, each: Scene) -> list[Step]:
@@ -135,7 +135,7 @@ def main(arguments: list[str]) -> int:
         try:
             for each in scene.CUT:
                 prove(place, each, proof, "--deep" in arguments)
-        except StopIteration:
+        except kill.EnoughError:
             pass
     counted: dict[str, object] = {"steps": proof.steps, "states": proof.states}
     counted |= {"deployed again": proof.again, f"steps with over {disk.MANY} names": proof.bound}

@@ -1,0 +1,89 @@
+"""What is collected: all that neither runs, nor is among the newest, nor is pinned."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+import pytest
+
+from builder.host import files, generations
+from builder.host.schema import RefusedError
+from builder.host.state import load_record
+from builder.host.transaction import Limits, activate
+from tests.host.making import Stage, released
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    """Five generations, each with a folder of guest 101 of its own; the second one runs."""
+    made = Stage(tmp_path)
+    for count in range(5):
+        held = {101: {"names/hosts": f"{count}\n"}}
+        number = made.keep(released(made.store, sysctl=f"a = {count}\n", guests=held))
+        activate(made.host(), number, "test", Limits())
+    activate(made.host(), 2, "test", Limits())
+    return made
+
+
+def _gone(
+    stage: Stage, keep: int, used: Mapping[int, Collection[str] | None] | None = None
+) -> list[Path]:
+    record = load_record(files.read(stage.paths.record))
+    return list(generations.garbage(stage.paths, stage.store, record, keep, used or {101: ()}))
+
+
+def _numbers(gone: list[Path]) -> list[int]:
+    return [int(path.name) for path in gone if path.parent.name == "generations"]
+
+
+def _folders(stage: Stage) -> dict[int, str]:
+    return {
+        number: stage.store.read(ref.node.digest) and ref.node.digest[:16]
+        for number in generations.numbers(stage.paths)
+        for ref in generations.kept(stage.paths, number).release.guests
+    }
+
+
+def test_the_newest_and_what_runs_stay(stage: Stage):
+    gone = _gone(stage, 1)
+    assert _numbers(gone) == [1, 3, 4]
+    held = _folders(stage)
+    assert {path.name for path in gone if "guests" in path.parts} == {held[n] for n in (1, 3, 4)}
+    contents = {f"a = {n}\n".encode() for n in (0, 2, 3)}
+    texts = {path.read_bytes() for path in gone if path.parent.name == "store"}
+    assert contents <= texts
+    assert not {b"a = 1\n", b"a = 4\n"} & texts
+
+
+def test_what_is_pinned_stays(stage: Stage):
+    generations.pin(stage.paths, 3, pinned=True)
+    assert _numbers(_gone(stage, 1)) == [1, 4]
+    generations.pin(stage.paths, 3, pinned=False)
+    assert _numbers(_gone(stage, 1)) == [1, 3, 4]
+    with pytest.raises(RefusedError, match="no generation 9"):
+        generations.pin(stage.paths, 9, pinned=True)
+
+
+def test_what_a_daemon_still_runs_from_stays(stage: Stage):
+    held = _folders(stage)
+    gone = _gone(stage, 1, {101: [held[3]]})
+    assert held[3] not in {path.name for path in gone}
+    assert held[4] in {path.name for path in gone}
+
+
+def test_of_a_stopped_guest_nothing_goes(stage: Stage):
+    assert not [path for path in _gone(stage, 1, {101: None}) if "guests" in path.parts]
+
+
+def test_what_stays_runs_again(stage: Stage):
+    for path in _gone(stage, 1):
+        files.remove(path) if path.is_file() else _remove(path)
+    for number in (5, 2, 0, 5):
+        assert activate(stage.host(), number, "test", Limits())
+
+
+def _remove(folder: Path) -> None:
+    for path in folder.iterdir():
+        _remove(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    folder.rmdir()
