@@ -77,7 +77,8 @@ class Follower:
             raise
         if (verdict := ended(story, client.hello)) is not None:
             return verdict
-        return self._settle(number, client.hello, story, began + length)
+        story.until = began + length
+        return self._settle(number, client.hello, story)
 
     def run(self, client: Client, do: str, to: int | None = None, **facts: Any) -> Verdict:
         """Run one of the commands that need no confirmation; `to` is the generation it leads to."""
@@ -92,7 +93,8 @@ class Follower:
                 cli.say("  the connection is lost; the host goes on by itself")
             if to is None:
                 return Verdict("unreachable", None, "what the host did is not known: look again")
-            return self._settle(to, client.hello, story, time.monotonic() + _LONGEST)
+            story.until = time.monotonic() + _LONGEST
+            return self._settle(to, client.hello, story)
         verdict = ended(story, client.hello)
         if verdict is None:
             result = "done" if answer["ok"] else "failed"
@@ -109,7 +111,7 @@ class Follower:
 
         return tell
 
-    def _settle(self, number: int, before: Hello, story: Story, until: float) -> Verdict:
+    def _settle(self, number: int, before: Hello, story: Story) -> Verdict:
         """Confirm where the host waits for it; else find out what it did, until its time is over
         and it should long be back."""
         lost = ""
@@ -118,60 +120,60 @@ class Follower:
             for at in places:
                 try:
                     with Client(self.connect(at, fresh=True)) as client:
-                        verdict, until = self._look(client, at, number, before, story, until)
+                        verdict = self._look(client, at, number, before, story)
                 except LostError as error:
                     lost = lost if at != self.there and lost else str(error)
-                    _tell_lost(at, error, story, until - time.monotonic())
+                    _tell_lost(at, error, story)
                     continue
                 if verdict is not None:
                     return verdict
-            if time.monotonic() > until + _GRACE:
+            if time.monotonic() > story.until + _GRACE:
                 break
             time.sleep(self.pause)
-        due = time.strftime("%H:%M:%S", time.localtime(time.time() + until - time.monotonic()))
-        return Verdict(
-            "unreachable", None, f"no answer from {self.there} ({lost}). {_alone(story, due)}"
-        )
+        why = f"no answer from {self.there} ({lost}). {_alone(story)}"
+        return Verdict("unreachable", None, why)
 
     def _look(
-        self, client: Client, at: Place, number: int, before: Hello, story: Story, until: float
-    ) -> tuple[Verdict | None, float]:
+        self, client: Client, at: Place, number: int, before: Hello, story: Story
+    ) -> Verdict | None:
         hello = client.hello
         if hello.told >= before.told:
             client.ask("events", story.tell, since=before.told)
         waits = hello.open
         if waits is None:
-            return _what(hello, number, before, story), until
+            return _what(hello, number, before, story)
         if waits.deadline:
-            until = time.monotonic() + waits.deadline - hello.now
+            story.until = time.monotonic() + waits.deadline - hello.now
         if waits.generation != number:
-            return Verdict("busy", None, busy(waits, hello)), until
+            return Verdict("busy", None, busy(waits, hello))
         if waits.stage != "confirming" or at != self.there:
-            return None, until
+            return None
         story.asked = True
         try:
             client.ask("confirm", story.tell, generation=number, who=self.who)
         except HostError as error:
             story.asked = False
             if error.kind == "busy":  # the activation's own last moment, or the guard's first
-                return None, until
+                return None
             story.tell({"event": "ended", "kind": error.kind, "why": error.why})
-            return None, until
-        return Verdict("done", number), until
+            return None
+        return Verdict("done", number)
 
 
-def _alone(story: Story, due: str) -> str:
+def _alone(story: Story) -> str:
     """What a host does that is not heard any more."""
     if not story.confirms:
         return "It goes on by itself: look again"
+    due = time.strftime("%H:%M:%S", time.localtime(time.time() + story.until - time.monotonic()))
     if story.asked:
         return f"It may have taken the confirmation, and stays; else it goes back by {due}"
     return f"Unconfirmed by {due}, the host goes back by itself; its guard outlasts a reboot too"
 
 
-def _tell_lost(at: Place, error: LostError, story: Story, left: float) -> None:
+def _tell_lost(at: Place, error: LostError, story: Story) -> None:
     # Where each text is a line of its own, seconds that run would fill the page.
-    when = f" in {max(0, round(left))} s" if sys.stderr.isatty() else ""
+    left = max(0, round(story.until - time.monotonic()))
+    when = f" in {left} s" if sys.stderr.isatty() else ""
     back = "; unless that is confirmed, the host goes back" + when if story.confirms else ""
     cli.progress(f"no connection to {at}{back} ({error})")
 

@@ -176,8 +176,17 @@ def render(host: str, verdict: Verdict, found: Plain) -> list[str]:
         lines += [f"  differs: {path}" for path in found["drift"]]
         lines += [f"  fault: {fault}" for fault in found["faults"]]
         lines += [f"  guest {owed} owes a restart" for owed in found.get("restarts", ())]
-        return lines + ([] if lines[1:] else ["  all is as declared"])
+        return [*lines, *([] if lines[1:] else ["  all is as declared"]), *_first_to_end(found)]
     return [sentence(host, verdict)]
+
+
+def _first_to_end(found: Plain) -> list[str]:
+    held = sorted(found.get("certificates", ()), key=lambda each: int(each["left"]))
+    return [
+        f"  {len(held)} certificates; the first to end is that of {first['name']} "
+        f"in guest {first['guest']}, in {first['left'] // 3600} h"
+        for first in held[:1]
+    ]
 
 
 def sentence(host: str, verdict: Verdict) -> str:

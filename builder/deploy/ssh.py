@@ -56,7 +56,8 @@ _OPTIONS = (
     # A connection that is gone is noticed within a quarter of a minute.
     "ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=3",
 )  # fmt: skip
-_ALONE = ("ControlMaster=no", "ControlPath=none")
+# -S, unlike an option, counts also where PHOENIX_SSH has said something else before.
+_ALONE = ("-S", "none", "-o", "ControlMaster=no")
 
 
 class LostError(Exception):
@@ -153,9 +154,9 @@ class Ssh:
         return running
 
     def _command(self, at: Place, options: Sequence[str], alone: bool) -> list[str]:
-        held = (*_OPTIONS, *options, *(_ALONE if alone else ()))
-        held += () if self.asks else ("BatchMode=yes",)
-        named = [word for option in held for word in ("-o", option)]
+        held = (*_OPTIONS, *options, *(() if self.asks else ("BatchMode=yes",)))
+        named = [*(_ALONE if alone else ())]
+        named += [word for option in held for word in ("-o", option)]
         return [*self.command, *named, "-l", at.user, "--", at.address, self._remote()]
 
     def _pins(self) -> tuple[str, ...]:

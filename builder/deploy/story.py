@@ -57,11 +57,12 @@ class Verdict:
 class Story:
     """The events of a transaction as they come, each told as a line. `confirms` says that the
     host waits for a confirmation in the end, `asked` that one went out of which it is not known
-    what became."""
+    what became, `until` when the host's time is over, by this machine's monotonic clock."""
 
     events: list[Plain] = field(default_factory=list)
     confirms: bool = True
     asked: bool = False
+    until: float = 0.0
 
     def tell(self, event: Plain) -> None:
         """Take an event; one that was told already is not told again."""

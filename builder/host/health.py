@@ -72,7 +72,7 @@ def _units(platform: Platform, guest: int) -> Iterator[str]:
         unit, state = facts.get("Id", ""), facts.get("ActiveState")
         if state == "failed" and facts.get("ExecMainStatus") != _LATER:
             yield f"{unit} failed"
-        elif state == "inactive" and _stays(unit, facts):
+        elif state == "inactive" and _stays(unit, facts) and not _ended(platform, guest, unit):
             yield f"{unit} does not run"
 
 
@@ -83,3 +83,10 @@ def _stays(unit: str, facts: dict[str, str]) -> bool:
         return False
     for_good = facts.get("Restart") == "always" or facts.get("RemainAfterExit") == "yes"
     return for_good or unit.endswith((".timer", ".path"))
+
+
+def _ended(platform: Platform, guest: int, unit: str) -> bool:
+    """Whether it is a slot that has drained: one that was stopped since, and shall not run."""
+    slot = unit.removesuffix(".service").rpartition("@")
+    there = f"/run/phoenix-slots/{slot[2]}"
+    return bool(slot[1]) and platform.inside(guest, "test", "-e", there)[0] != 0

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from . import decide, files, generations, journals, owed, preflight, survey
+from . import decide, files, generations, journals, owed, preflight, seen, survey
 from .decide import Goal
 from .host import Host
 from .release import Release
@@ -47,16 +47,27 @@ def look(host: Host) -> dict[str, Any]:
     live = survey.observe(host, record, goal)
     drift += [
         change.path
-        for change in decide.changes(record, goal, live, host.platform)
-        if change.path in links
+        for change in decide.changes(record, goal, live, host.platform)[:-1]
+        if change.path in links or change.old == change.new
     ]
     journal = journals.opened(host)
+    faults, running = list(host.health(wanted)), host.platform.all()
+    daemons: list[dict[str, Any]] = []
+    certificates: list[dict[str, Any]] = []
+    for number, guest in record.guests.items():
+        if running.get(number):
+            found, held = seen.look(host.platform, number)
+            faults += seen.faults(guest.name, found, held)
+            daemons += [asdict(each) for each in found]
+            certificates += [asdict(each) for each in held]
     return {
         "generation": record.generation,
         "transaction": journal.stage if journal else None,
         "drift": sorted(set(drift)),
         "restarts": [*owed.owing(host.paths, host.platform)],
-        "faults": list(host.health(wanted)),
+        "faults": faults,
+        "daemons": daemons,
+        "certificates": certificates,
     }
 
 
