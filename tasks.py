@@ -354,9 +354,17 @@ def lab_down(_: Context, shape: str = "lab", json: bool = False) -> int | None:
     return commands.down(shape, json)
 
 
+@command(help={"keep": "Leave the lab up."})
+def demo(_: Context, keep: bool = False) -> int | None:
+    """Build, deploy onto a lab, use, change and roll back (as root; Debian)."""
+    from builder.demo import run
+
+    return run.demo(keep)
+
+
 namespace = Collection(
     *(check, build, diff, plan, deploy, rollback, generations, status, verify, repair, gc, remove),
-    *(test, lint, docs, bench),
+    *(test, lint, docs, bench, demo),
 )
 namespace.add_collection(Collection("ca", init=ca_init))
 namespace.add_collection(Collection("key", init=key_init))

@@ -166,21 +166,21 @@ def deploy(hosts: Sequence[str], order: Order, yes: bool, json: bool) -> int:
     """Put each host's release on it, or only plan it; what is stale is built first."""
     from builder.deploy import front
 
-    return front.put(_ground, _hosts(hosts, every=order.only_plan), order, yes, json)
+    return front.put(ground, _hosts(hosts, every=order.only_plan), order, yes, json)
 
 
 def look(hosts: Sequence[str], name: str, at: str, json: bool) -> int:
     """Ask hosts: generations, status or verify."""
     from builder.deploy import front
 
-    return front.manage_each(_ground, _hosts(hosts, every=True), front.LOOKS[name], at, True, json)
+    return front.manage_each(ground, _hosts(hosts, every=True), front.LOOKS[name], at, True, json)
 
 
 def change(hosts: Sequence[str], act: Act, at: str, yes: bool, json: bool) -> int:
     """Roll hosts back, repair them, collect their garbage, or take all of ours off them."""
     from builder.deploy import front
 
-    return front.manage_each(_ground, _hosts(hosts, every=False), act, at, yes, json)
+    return front.manage_each(ground, _hosts(hosts, every=False), act, at, yes, json)
 
 
 def _hosts(hosts: Sequence[str], every: bool) -> Iterator[str]:
@@ -192,7 +192,7 @@ def _hosts(hosts: Sequence[str], every: bool) -> Iterator[str]:
     return front.named(hosts, {*declared, *labs}, every)
 
 
-def _ground(host: str) -> Ground:
+def ground(host: str) -> Ground:
     """A lab that is up has a project, an ssh and keys of its own; all others share this one."""
     from builder.deploy import ssh
     from builder.deploy.front import Ground
