@@ -71,6 +71,7 @@ NEEDS = {
     "nft": program("nft", "nftables"),
     "openssl": program("openssl"),
     "ssh-keygen": program("ssh-keygen", "openssh-client"),
+    "strace": program("strace"),
     # Not installed unasked: Debian starts it at once, on port 22.
     "sshd": Need(lambda: which("sshd") is not None, "apt-get install openssh-server"),
     "unshare": program("unshare", "util-linux"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -11,12 +12,16 @@ from pathlib import Path
 import pytest
 
 from builder import fresh
+from builder.dist import Dist
+from builder.inputs import default_cache
 from builder.inputs.lock import load_lock
 from builder.load import load
 from tests import bench, building
-from tests.bench import cases, project, report
-from tests.bench.cases import Figure
+from tests.bench import cases, install, peers, project, report
+from tests.bench.deploying import Deploying
+from tests.bench.figure import Figure
 from tests.bench.measure import Run, Series, alternately, run
+from tests.deploy import making
 
 
 def test_sides_take_turns_and_another_begins_each_round() -> None:
@@ -74,6 +79,64 @@ def test_every_case_still_measures(
     for name, measure in cases.Cases(tmp_path, 1, nix=False).all().items():
         if (name in QUICK) == quick:
             assert {figure.case for figure in measure()} == {name}
+
+
+@pytest.mark.needs("strace", "ssh-keygen")
+def test_an_install_syncs_as_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(install, "SIZES", (10, 60))
+    deploying = Deploying(tmp_path, tmp_path / "cache", 1, nix=False)
+    one, whole, more = deploying.install()
+    assert one.value > 10 < 10 * whole.value
+    assert (more.value, more.missed) == (0, False)
+
+
+@pytest.mark.needs("strace", "ssh-keygen")
+def test_one_that_syncs_each_file_is_caught(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(EAGER)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(install, "SIZES", (10, 60))
+    *_, more = Deploying(tmp_path, tmp_path / "cache", 1, nix=False).install()
+    assert (more.value, more.missed) == (1, True)
+
+
+EAGER = """
+import os
+rename = os.rename
+def synced(old, new, **more):
+    if "/incoming/" in str(old):
+        with open(old) as stream:
+            os.fsync(stream.fileno())
+    rename(old, new, **more)
+os.rename = synced
+"""
+
+
+def test_peers_get_every_file_but_the_programs(tmp_path: Path) -> None:
+    made = making.project(tmp_path / "project")
+    made.release(guests={103: {"bin/x": b"1\n", "names/hosts": b"h\n"}})
+    held = peers.configured(Dist(made.root / "dist"), making.HOST)
+    assert held["guests/103/bin/x"] == (b"1\n", 0o755)
+    assert {"etc/sysctl.d/90-phoenix.conf", "guests/103/names/hosts"} < held.keys()
+
+
+@pytest.mark.deep
+@pytest.mark.needs("root", "index", "strace")
+def test_deploying_still_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole case, on a host of its own; peers go over the changed file only."""
+    whole = peers.Peers.prepare
+
+    def few(self: peers.Peers) -> None:
+        whole(self)
+        shutil.copy(self.root / "one.json", self.root / "all.json")
+
+    monkeypatch.setattr(peers.Peers, "prepare", few)
+    cache = default_cache().parent / "bench"
+    figures = [*Deploying(tmp_path, cache, 1, nix=False).deploy()]
+    assert {figure.case for figure in figures} == {"bytes", "rollback", "deploy"}
+    assert all(figure.value > 0 for figure in figures)
+    assert not any(figure.missed for figure in figures if figure.case == "bytes")
 
 
 def test_what_is_written_anew_is_seen(tmp_path: Path) -> None:

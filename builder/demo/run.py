@@ -51,7 +51,7 @@ def _shown(stage: Stage) -> int:
     stage.trust()
     network = stage.network()
     _told("3. deployed onto it: created, certificates ordered, checked, confirmed")
-    _done(lambda: _deploy())
+    _done(_deploy)
     stage.programs(network)
     _told("4. used, by a client outside that trusts the site's root and nothing else")
     _await_answers(stage, network)
@@ -61,7 +61,7 @@ def _shown(stage: Stage) -> int:
     _told(f"5. one line of {first} changed, deployed again, under load")
     stage.limit(first, _RATE, _BURST)
     with _loaded(stage, network):
-        _done(lambda: _deploy())
+        _done(_deploy)
     _told("6. rolled back, under load")
     with _loaded(stage, network):
         _done(lambda: commands.change([HOST], manage.rollback(None), "", yes=True, json=False))

@@ -141,6 +141,9 @@ class Follower:
             client.ask("events", story.tell, since=before.told)
         waits = hello.open
         if waits is None:
+            silent = hello.generation == before.generation and not story.events
+            if silent and not self._idle(client, before, story):
+                return None
             return _what(hello, number, before, story)
         if waits.deadline:
             story.until = time.monotonic() + waits.deadline - hello.now
@@ -158,6 +161,17 @@ class Follower:
             story.tell({"event": "ended", "kind": error.kind, "why": error.why})
             return None
         return Verdict("done", number)
+
+    def _idle(self, client: Client, before: Hello, story: Story) -> bool:
+        """Whether nobody is at work there: who makes ready has told nothing yet, and has the lock.
+        What is asked for is no generation, and never taken."""
+        try:
+            client.ask("confirm", generation=-1, who=self.who)
+        except HostError as error:
+            if error.kind == "busy":
+                return False
+        client.ask("events", story.tell, since=before.told)
+        return not story.events
 
 
 def _alone(story: Story) -> str:

@@ -71,7 +71,8 @@ def rollback(to: int | None) -> Act:
 
     def act(manager: Manager, client: Client) -> tuple[Verdict, Plain]:
         hello = client.hello
-        older = [number for number in (0, *hello.kept) if number < hello.generation]
+        ran = (number for number, kept in hello.kept.items() if kept.get("ran", True))
+        older = [number for number in (0, *ran) if number < hello.generation]
         wanted = max(older, default=0) if to is None else to
         if wanted not in (0, *hello.kept):
             known = ", ".join(str(number) for number in (0, *sorted(hello.kept)))

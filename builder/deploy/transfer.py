@@ -24,6 +24,9 @@ _CHUNK = 1 << 18
 _SMALL, _LITTLE = 1 << 18, 1 << 20
 """What a file that is packed against another has at most, and what is sent so, in bytes."""
 
+_NAMES = 16
+"""How many digits of its digest name one of the few files that the host lacks."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
@@ -104,7 +107,7 @@ def _like(
             _bytes(old[1]) if old else b"", each.begun, _bytes(sources[each.digest], sent)
         )
     )
-    listed = [[each.digest, each.begun] for each in wanted]
+    listed = [[each.digest[:_NAMES], each.begun] for each in wanted]
     like = [old[0] if old else "" for old in olds]
     client.stream("put", parts, codec=older.CODEC, objects=listed, like=like)
     return True

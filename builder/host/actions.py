@@ -51,7 +51,8 @@ def rollback(given: argparse.Namespace) -> None:
     """Go to the generation before the running one, or to a given one."""
     host = _host()
     running = load_record(files.read(host.paths.record)).generation
-    older = [n for n in (0, *generations.numbers(host.paths)) if n < running]
+    every = (0, *generations.numbers(host.paths))
+    older = [n for n in every if n < running and generations.ran(host.paths, n)]
     to = given.to if given.to is not None else max(older, default=0)
     with _ending(host):
         changed = transaction.activate(host, to, _who("rollback"), Limits(), settle=True)
@@ -162,13 +163,21 @@ def remove(_given: argparse.Namespace) -> None:
     with _ending(host):
         transaction.activate(host, 0, _who("remove"), Limits(), settle=True)
         host.tell("active", {"generation": 0, "changed": True})
-    guard.uninstall(host.paths)
-    files.remove(host.paths.command)
-    for path in host.paths.home.iterdir():
+    with files.locked(host.paths.lock, _who("remove")):
+        # Somebody may have been faster.
+        if load_record(files.read(host.paths.record)).generation or host.paths.journal.exists():
+            raise RefusedError("another deploy has begun meanwhile")
+        _forget(host.paths)
+
+
+def _forget(paths: Paths) -> None:
+    guard.uninstall(paths)
+    files.remove(paths.command)
+    for path in paths.home.iterdir():
         # Templates are the operator's own: from them, guests would be made again.
         if path.name != "templates":
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    for folder in (host.paths.home, host.paths.at("/etc/phoenix")):
+    for folder in (paths.home, paths.at("/etc/phoenix")):
         with contextlib.suppress(OSError):
             folder.rmdir()
 

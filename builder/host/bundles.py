@@ -68,8 +68,8 @@ def deliver(
         os.chown(made / file, root, root)
     os.chown(made, root, root)
     files.sync_all(made)
+    # Its name is kept with the store's, before a generation says it.
     made.rename(place)
-    files.sync_folder(place.parent)
 
 
 def _variant(paths: Paths, guest: int, name: str, anew: bool) -> str:

@@ -190,9 +190,11 @@ class GuestEffect:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What follows from changed files, in the order in which it is done."""
+    """What follows from changed files, in the order in which it is done. `units`: whether systemd
+    has to read its units again for it, which takes it longer than all else."""
 
     stopped: tuple[str, ...] = ()
+    units: bool = True
     modules: tuple[str, ...] = ()
     sysctls: tuple[str, ...] = ()
     reloaded: tuple[str, ...] = ()
@@ -253,6 +255,7 @@ def effects(
             guests += _running(number, held, held, rewritten.get(number), takes)
     return Effects(
         stopped=stopped,
+        units=any(change.path.startswith(_UNITS) for change in changed),
         modules=_new(changed, "/etc/modules-load.d/"),
         sysctls=_new(changed, "/etc/sysctl.d/"),
         reloaded=reloaded,

@@ -19,7 +19,7 @@ from .state import Record
 from .store import NODE, Store
 
 _MANIFEST, _SIGNATURE, _BUNDLES = "manifest.json", "manifest.json.sig", "bundles.json"
-_PINNED = "pinned"
+_PINNED, _RAN = "pinned", "ran"
 _DAY = 24 * 3600
 """How long a file that came in part waits for its rest, in seconds."""
 
@@ -133,6 +133,17 @@ def pin(paths: Paths, number: int, pinned: bool) -> None:
         files.write(mark, b"")
     else:
         files.remove(mark)
+
+
+def mark(paths: Paths, number: int) -> None:
+    """Note that a generation ran, and stayed."""
+    if number and not ran(paths, number):
+        files.write(paths.generation(number) / _RAN, b"")
+
+
+def ran(paths: Paths, number: int) -> bool:
+    """Whether a generation ran once, and stayed; 0 did."""
+    return number == 0 or (paths.generation(number) / _RAN).exists()
 
 
 def is_pinned(paths: Paths, number: int) -> bool:

@@ -76,23 +76,29 @@ def uninstall(paths: Paths) -> None:
 
 def arm(generation: int, stage: str, seconds: int) -> None:
     """Have the transaction taken back in so many seconds, if it is at this stage still."""
-    disarm(generation, stage)
-    commands.run(
+    command = (
         "systemd-run",
         f"--unit={_timer(generation, stage)}",
         f"--on-active={seconds}",
         "--timer-property=AccuracySec=100ms",
+        # One that is killed begins again; what it can't take back, it can't a second time either.
+        "--property=Restart=on-abnormal",
         "--collect",
         "/usr/local/sbin/phoenix",
         "guard",
         str(generation),
         stage,
     )
+    if commands.status(*command)[0]:
+        # One is left, of a transaction that was killed.
+        disarm(generation, stage)
+        commands.run(*command)
 
 
-def disarm(generation: int, stage: str) -> None:
-    """End the timer; one that is not there is none to end."""
-    commands.run("systemctl", "stop", f"{_timer(generation, stage)}.timer", legal=(0, 5))
+def disarm(generation: int, *stages: str) -> None:
+    """End the timers; one that is not there is none to end."""
+    timers = (f"{_timer(generation, stage)}.timer" for stage in stages)
+    commands.run("systemctl", "stop", *timers, legal=(0, 5))
 
 
 def _timer(generation: int, stage: str) -> str:

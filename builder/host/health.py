@@ -66,27 +66,24 @@ def effects(found: Iterable[Fault]) -> Effects:
 
 def _units(platform: Platform, guest: int) -> Iterator[str]:
     """The units of ours in a guest that failed, or do not run and should."""
-    show = ("systemctl", "show", "--all", f"--property={','.join(_FACTS)}", "phoenix-*")
-    for block in platform.inside(guest, *show)[1].split("\n\n"):
+    show = f"systemctl show --all --property={','.join(_FACTS)} 'phoenix-*'"
+    _, said = platform.inside(guest, "sh", "-c", f"echo slots $(ls /run/phoenix-slots); {show}")
+    first, _, rest = said.partition("\n")
+    for block in rest.split("\n\n"):
         facts = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         unit, state = facts.get("Id", ""), facts.get("ActiveState")
         if state == "failed" and facts.get("ExecMainStatus") != _LATER:
             yield f"{unit} failed"
-        elif state == "inactive" and _stays(unit, facts) and not _ended(platform, guest, unit):
+        elif state == "inactive" and _stays(unit, facts, first.split()[1:]):
             yield f"{unit} does not run"
 
 
-def _stays(unit: str, facts: dict[str, str]) -> bool:
-    """Whether a unit runs for good once it is started. One that a condition keeps from it, as it
-    does a slot that is not live, does not."""
-    if facts.get("ConditionResult") != "yes":
-        return False
+def _stays(unit: str, facts: dict[str, str], slots: list[str]) -> bool:
+    """Whether a unit runs for good once it is started; of slotted ones those whose slot shall run,
+    of others those that no condition keeps from it."""
+    _, slotted, slot = unit.removesuffix(".service").partition("@")
+    if slotted:
+        return slot in slots
     for_good = facts.get("Restart") == "always" or facts.get("RemainAfterExit") == "yes"
-    return for_good or unit.endswith((".timer", ".path"))
-
-
-def _ended(platform: Platform, guest: int, unit: str) -> bool:
-    """Whether it is a slot that has drained: one that was stopped since, and shall not run."""
-    slot = unit.removesuffix(".service").rpartition("@")
-    there = f"/run/phoenix-slots/{slot[2]}"
-    return bool(slot[1]) and platform.inside(guest, "test", "-e", there)[0] != 0
+    lasts = for_good or unit.endswith((".timer", ".path"))
+    return lasts and facts.get("ConditionResult") == "yes"

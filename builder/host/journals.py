@@ -24,7 +24,6 @@ def close(host: Host, journal: Journal) -> None:
     if files.read(host.paths.journal) is not None:
         files.remove(host.paths.journal)
     if host.guarded:
-        for stage in ("changing", "confirming"):
-            # A timer that is left finds no journal.
-            with contextlib.suppress(FailedError):
-                guard.disarm(journal.generation, stage)
+        # A timer that is left finds no journal.
+        with contextlib.suppress(FailedError):
+            guard.disarm(journal.generation, "changing", "confirming")

@@ -49,7 +49,7 @@ def _guest(platform: Platform, guest: GuestEffect) -> None:
 def _host(paths: Paths, effects: Effects) -> None:
     if effects.stopped:
         commands.run("systemctl", "stop", *effects.stopped)
-    if effects.stopped or effects.reloaded:
+    if effects.stopped or (effects.units and effects.reloaded):
         commands.run("systemctl", "daemon-reload")
     for path in effects.modules:
         names = paths.at(path).read_text().split("\n")

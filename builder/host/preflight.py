@@ -19,9 +19,14 @@ _DEVICE = re.compile(rb"^dev\d+:\s*(/[^,\s]+)", re.MULTILINE)
 
 
 def problems(
-    host: Host, wanted: Release | None, record: Record, creates: Mapping[int, Mapping[str, Any]]
+    host: Host,
+    wanted: Release | None,
+    record: Record,
+    creates: Mapping[int, Mapping[str, Any]],
+    settle: bool = False,
 ) -> Iterable[str]:
-    """Each reason as a sentence; `creates` are the guests to be made, with their creation."""
+    """Each reason as a sentence; `creates` are the guests to be made, with their creation. What
+    the machine lacks by now keeps nobody from going back, or from a repair: `settle`."""
     if host.paths.at("/etc/network/interfaces.new").exists():
         yield "/etc/network/interfaces.new is there: apply or discard that edit first"
     declared = wanted.guests if wanted else ()
@@ -32,7 +37,7 @@ def problems(
         # Of a guest that is adopted nothing is known that another could be made from.
         if host.platform.exists(ref.id) and host.store.guest(ref.node.digest).creation:
             yield f"guest {ref.id} is there and is none of ours: say `adopt: true`, if it is meant"
-    if wanted:
+    if wanted and not settle:
         yield from _absent(host, wanted)
         yield from _full(host, wanted)
 

@@ -19,21 +19,28 @@ _LATE = 4
 _DAY = 24 * 3600
 # RFC 5280, 4.1.2.5: two times in a sequence, and until 2049 as UTCTime.
 _VALIDITY = re.compile(rb"\x30\x1e\x17\x0d(\d{12})Z\x17\x0d(\d{12})Z")
-_LOOK = """
+SCRIPT = """
 live=$(cat /var/lib/phoenix/slots/live 2>/dev/null || echo a)
-echo "current $(readlink -f /opt/phoenix/current)"
+cd "$(readlink -f /opt/phoenix/current)" || exit
 for each in /var/lib/phoenix/slots/*/; do
-    [ ! -L "$each$live" ] || echo "slot $(basename "$each") $live $(readlink "$each$live")"
+    from=$(readlink "$each$live") || continue
+    name=$(basename "$each") same=yes
+    for part in "$name" "programs/$name" slots "units/phoenix-$name@"*; do
+        diff -rq "$from/$part" "$part" >/dev/null 2>&1 || same=no
+    done
+    echo "slot $name $live $same"
 done
 for each in /var/lib/phoenix/certificates/*/certificate.pem; do
     [ ! -e "$each" ] || { echo "certificate $each"; cat "$each"; }
 done
 """
+"""What is run in a guest to see it all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A slotted daemon: its live slot, and whether that runs from the guest's current folder."""
+    """A slotted daemon: its live slot, and whether what that runs from is what the guest's current
+    folder holds of it."""
 
     guest: int
     name: str
@@ -58,13 +65,9 @@ class Certificate:
 
 def look(platform: Platform, guest: int) -> tuple[tuple[Daemon, ...], tuple[Certificate, ...]]:
     """What runs in a running guest, and its certificates."""
-    said = platform.inside(guest, "sh", "-c", _LOOK)[1].splitlines()
-    current = next((line.split()[1] for line in said if line.startswith("current /")), "")
+    said = platform.inside(guest, "sh", "-c", SCRIPT)[1].splitlines()
     rows = (line.split() for line in said if line.startswith("slot "))
-    daemons = tuple(
-        Daemon(guest, name, slot, f"{folder}/".startswith(f"{current}/"))
-        for _, name, slot, folder in rows
-    )
+    daemons = tuple(Daemon(guest, name, slot, same == "yes") for _, name, slot, same in rows)
     return daemons, tuple(_certificates(guest, said))
 
 

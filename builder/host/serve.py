@@ -42,6 +42,7 @@ from .paths import Paths
 from .release import LONGEST, Object, Release, release
 from .schema import RefusedError
 from .state import load_journal, load_record
+from .store import NODE
 from .stream import Parts
 
 PROTOCOL = 1
@@ -84,7 +85,6 @@ class Session:
         """What a deployer has to know first."""
         paths = self.host.paths
         journal = files.read(paths.journal)
-        kept = generations.all_kept(paths)
         return {
             "phoenix": PROTOCOL,
             "host": socket.gethostname(),
@@ -96,8 +96,9 @@ class Session:
                     "id": each.id,
                     **each.reach,
                     "pinned": generations.is_pinned(paths, each.number),
+                    "ran": generations.ran(paths, each.number),
                 }
-                for each in kept
+                for each in generations.all_kept(paths)
             },
             "journal": _told(journal) if journal else None,
             "trusts": paths.signers.exists(),
@@ -177,9 +178,9 @@ class Session:
 
     def _older(self, request: Request) -> Iterator[bytes]:
         """What a staged release was packed against: a kept generation."""
-        kept = generations.written(self.host.paths, int(request.get("like", 0)))
-        for older, name in zip(kept, ("manifest", "signature"), strict=True):
-            yield from stream.likes(older, 0, min(request[name], LONGEST))
+        manifest, signature = generations.written(self.host.paths, int(request.get("like", 0)))
+        yield from stream.likes(manifest, 0, min(request["manifest"], LONGEST))
+        yield from stream.likes(signature, 0, min(request["signature"], LONGEST))
 
     def _signer(self, manifest: bytes, signature: bytes) -> str:
         path = self.host.paths.signers
@@ -209,9 +210,10 @@ class Session:
 
     def _put(self, request: Request) -> Iterator[Answer]:
         """Files that the release names, one after the other in one compressed stream."""
-        store, lacks = self.host.store, self._lacks()
-        wanted = [(lacks[digest], begin) for digest, begin in request["objects"]
-                  if digest in lacks]  # fmt: skip
+        store = self.host.store
+        lacks = {digest[:NODE]: each for digest, each in self._lacks().items()}
+        asked = ((lacks.get(name[:NODE]), begin) for name, begin in request["objects"])
+        wanted = [(each, begin) for each, begin in asked if each]
         if len(wanted) != len(request["objects"]):
             raise RefusedError("what comes is nothing that the release lacks here")
         files.folder(self.host.paths.store)
@@ -219,13 +221,8 @@ class Session:
         needs = sum(each.size - begin for each, begin in wanted)
         if needs > (free := shutil.disk_usage(self.host.paths.store).free):
             raise RefusedError(f"{needs >> 20} MiB are to come, and {free >> 20} MiB are free")
-        olds = request.get("like", ()) or [""] * len(wanted)
-        blocks = (
-            block
-            for old, (each, begin) in zip(olds, wanted, strict=True)
-            for block in stream.likes(store.read(old) if old else b"", begin, each.size)
-        )
-        with stream.plain(request["codec"], self.parts, blocks) as source:
+        olds = store.likes(request.get("like", [""] * len(wanted)), wanted)
+        with stream.plain(request["codec"], self.parts, olds) as source:
             for each, begin in wanted:
                 store.receive(each.digest, begin, each.size - begin, source)
         store.accept(each for each, _ in wanted)

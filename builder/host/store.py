@@ -7,6 +7,7 @@ link shares its mode with all others.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -14,8 +15,9 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import IO
 
-from . import files, release
+from . import files, release, stream
 from .paths import Paths
 from .release import Entry, Guest, Object, Release
 from .schema import RefusedError
@@ -54,13 +56,19 @@ class Store:
         path = self.paths.incoming / digest
         if begin != self.begun(digest):
             raise RefusedError(f"{digest}: continues at {begin}, but {self.begun(digest)} are here")
-        with open(path, "ab") as out:
+        with _own(path) as out:
             while length:
                 chunk = source.read(min(length, _CHUNK))
                 if not chunk:
                     raise RefusedError("the connection ended in the middle of a file")
                 out.write(chunk)
                 length -= len(chunk)
+
+    def likes(self, olds: Iterable[str], wanted: Iterable[tuple[Object, int]]) -> Iterator[bytes]:
+        """What files that come, each from where it begins, were packed against: `olds` are older
+        ones' digests, "" for none."""
+        for old, (each, begin) in zip(olds, wanted, strict=True):
+            yield from stream.likes(self.read(old) if old else b"", begin, each.size)
 
     def accept(self, wanted: Iterable[Object]) -> None:
         """Move whole files that have come into the store; raises RefusedError where one of them is
@@ -72,7 +80,9 @@ class Store:
         come = {each: self.paths.incoming / each for each in sizes}
         wrong = [d for d, path in come.items() if self.begun(d) != sizes[d] or _digest(path) != d]
         for each in wrong:
-            come[each].unlink(missing_ok=True)
+            # What is not whole may be another connection's by now, that goes on with it.
+            if self.begun(each) >= sizes[each]:
+                come[each].unlink(missing_ok=True)
         if wrong:
             raise RefusedError(f"{wrong[0]} is not what came under that name: send it again")
         for path in come.values():
@@ -203,3 +213,15 @@ _index = functools.lru_cache(1024)(release.index)
 def _digest(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _own(path: Path) -> IO[bytes]:
+    """A part for this connection alone, with what came by an earlier one: that may not have ended,
+    and goes on with a file that has no name any more."""
+    with contextlib.ExitStack() as stack:
+        held = stack.enter_context(path.open("rb")) if path.exists() else None
+        path.unlink(missing_ok=True)
+        out = path.open("xb")
+        if held:
+            shutil.copyfileobj(held, out, _CHUNK)
+        return out

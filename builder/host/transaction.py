@@ -58,7 +58,7 @@ def activate(
     """
     with files.locked(host.paths.lock, who, after=SETTLE):
         _finish(host)
-        turn = _turn(host, number, sealed)
+        turn = _turn(host, number, sealed, settle)
         _unpack(host, turn, settle)
         before, running = turn.record.generation, turn.running
         journal = Journal(number, before, "preparing", 0, who, tuple(turn.creates), running)
@@ -79,7 +79,7 @@ def activate(
             if fault and number == before:
                 fault = _mend(host, turn.wanted)
             if limits.confirm is None:
-                journals.close(host, journal)
+                _stays(host, journal)
             else:
                 _await(host, journal, limits.confirm)
         except (FailedError, RefusedError, OSError) as error:
@@ -98,16 +98,22 @@ def confirm(host: Host, number: int, who: str) -> None:
         journal = journals.opened(host)
         if journal is None or journal.generation != number or journal.stage != "confirming":
             raise RefusedError(f"generation {number} does not wait for a confirmation")
-        journals.close(host, journal)
+        _stays(host, journal)
         host.tell("confirmed", {"generation": number})
 
 
-def _turn(host: Host, number: int, sealed: str) -> _Turn:
+def _stays(host: Host, journal: Journal) -> None:
+    # Before it counts: what never ran is none that one goes back to.
+    generations.mark(host.paths, journal.generation)
+    journals.close(host, journal)
+
+
+def _turn(host: Host, number: int, sealed: str, settle: bool) -> _Turn:
     record = load_record(files.read(host.paths.record))
     wanted = _trusted(host, number)
     goal = survey.goal_of(host, number, wanted, record, generations.bundles_of(host.paths, number))
     creates = survey.missing(host, wanted)
-    if problems := list(preflight.problems(host, wanted, record, creates)):
+    if problems := list(preflight.problems(host, wanted, record, creates, settle)):
         raise RefusedError("; ".join(problems))
     live = survey.observe(host, record, goal)
     if sealed and decide.seal(live, record) != sealed:
@@ -143,6 +149,8 @@ def _unpack(host: Host, turn: _Turn, settle: bool) -> None:
 def _create(host: Host, journal: Journal, turn: _Turn) -> None:
     """Make the guests that are missing; nothing that runs is changed by it."""
     if turn.creates:
+        if host.guarded:
+            guard.install(host.paths)
         files.write(host.paths.journal, dump_journal(journal), 0o600)
     for guest, creation in turn.creates.items():
         host.tell("create", {"guest": guest})

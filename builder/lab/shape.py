@@ -97,7 +97,7 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A lab by name; the name is also its host's, in ssh's configuration and (`called`) configs/."""
+    """A lab by name, which is also its host's, in ssh's configuration and (`called`) configs/."""
 
     name: str
     shape: str

@@ -19,11 +19,14 @@ from builder import cli, inputs
 from builder.problems import UserError, known
 from tests import needs
 from tests.bench import machine, nix, report
-from tests.bench.cases import FLEET, Cases, Figure
+from tests.bench.cases import FLEET, Cases
+from tests.bench.figure import Figure
 
 PAGE = needs.ROOT / "docs" / "benchmarks.md"
 
 NIX = needs.program("nix-build", "nix-bin")
+_DEPLOYS = ("root", "strace", "index")
+"""What deploying to a lab needs of this machine, as tests name it."""
 
 
 def run(rounds: int = 5, only: str = "", json: bool = False) -> int:
@@ -31,9 +34,13 @@ def run(rounds: int = 5, only: str = "", json: bool = False) -> int:
     with_nix, rounds = NIX.present(), max(rounds, 1)
     if not with_nix:
         cli.say(f"without Nix there is nothing to compare with: {NIX.mend}")
-    with _folder(inputs.default_cache().parent) as place:
+    cache = inputs.default_cache().parent
+    deploys = [name for name in _DEPLOYS if needs.missing(name)]
+    for name in deploys:
+        cli.say(f"without a host nothing is deployed: {needs.missing(name)}")
+    with _folder(cache) as place:
         about = machine.described(place)
-        cases = Cases(place, rounds, with_nix).all()
+        cases = Cases(place, rounds, with_nix, None if deploys else cache / "bench").all()
         if only and only not in cases:
             raise UserError(f"there is no case '{only}'; {known(only, cases)}")
         figures: list[Figure] = []
@@ -47,7 +54,7 @@ def run(rounds: int = 5, only: str = "", json: bool = False) -> int:
     cli.progress("")
     if json:
         print(jsons.dumps({"machine": about, "figures": [f.as_json() for f in figures]}, indent=2))
-    if with_nix and not only:
+    if with_nix and not deploys and not only:
         new = PAGE.with_suffix(".new")
         new.write_text(report.page(figures, about, FLEET))
         new.replace(PAGE)

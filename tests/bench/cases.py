@@ -8,12 +8,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from tests.bench import project
+from tests.bench.deploying import Deploying
+from tests.bench.figure import Figure, ratio
 from tests.bench.measure import Series, alternately
 from tests.bench.nix import Nix
 from tests.bench.project import Project
@@ -22,47 +23,13 @@ FLEET = 100
 GROWTH = (10, 100, 1000)
 
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One figure: `value` in `unit`, with the series it comes from, and the `target` it is held
-    to, if any: a promise is kept where `value` is at most that."""
-
-    case: str
-    what: str
-    value: float
-    unit: str
-    target: float | None = None
-    series: Mapping[str, Series] = field(default_factory=dict)
-
-    @property
-    def missed(self) -> bool:
-        """Is the promise broken? Without a target there is none."""
-        return self.target is not None and self.value > self.target
-
-    def as_json(self) -> Mapping[str, object]:
-        """The figure with all that it comes from."""
-        return {
-            "case": self.case,
-            "what": self.what,
-            "value": self.value,
-            "unit": self.unit,
-            "target": self.target,
-            "series": {name: series.as_json() for name, series in self.series.items()},
-        }
-
-
-def _ratio(
-    case: str, what: str, ours: Series, name: str, other: Series, target: float | None
-) -> Figure:
-    ratio = ours.seconds / other.seconds
-    return Figure(case, what, ratio, "×", target, {"ours": ours, name: other})
-
-
 class Cases:
-    """The cases, on projects that they share below `folder`; `rounds` for what is quick."""
+    """The cases, on projects that they share below `folder`; `rounds` for what is quick. Those
+    that deploy keep what they install in `cache`; without it there are none."""
 
-    def __init__(self, folder: Path, rounds: int, nix: bool) -> None:
+    def __init__(self, folder: Path, rounds: int, nix: bool, cache: Path | None = None) -> None:
         self.folder, self.rounds, self.nix = folder, rounds, nix
+        self.deploying = Deploying(folder, cache, rounds, nix) if cache else None
 
     @cached_property
     def reference(self) -> Project:
@@ -87,7 +54,7 @@ class Cases:
         ours, idle = alternately(4 * self.rounds, fleet.build, lambda: project.idle(empty))
         assert _written(fleet.root / "dist") == before, "it was not without effect"
         what = f"no-op build of {FLEET} hosts ÷ an empty invoke task"
-        yield _ratio("noop", what, ours, "empty task", idle, 1.10)
+        yield ratio("noop", what, ours, "empty task", idle, 1.10)
 
     def cold(self) -> Iterator[Figure]:
         """The reference into an empty dist/, and Nix into an empty store."""
@@ -100,8 +67,8 @@ class Cases:
         ours, linked, whole = alternately(2 * self.rounds, *sides)
         nix.remove()
         what = "cold build of the reference ÷ Nix"
-        yield _ratio("cold", f"{what}, linked", ours, "Nix, linked", linked, 2.8)
-        yield _ratio("cold", f"{what}, whole", ours, "Nix, whole", whole, None)
+        yield ratio("cold", f"{what}, linked", ours, "Nix, linked", linked, 2.8)
+        yield ratio("cold", f"{what}, whole", ours, "Nix, whole", whole, None)
 
     def fleet_cold(self) -> Iterator[Figure]:
         """100 hosts into an empty dist/: once for Nix, which takes long."""
@@ -114,8 +81,8 @@ class Cases:
         ours = Series(ours.runs + alternately(self.rounds // 2, fleet.cold)[0].runs)
         yield Figure("fleet", f"{what}: memory", ours.mebibytes, "MiB", 64, {"ours": ours})
         if self.nix:
-            yield _ratio("fleet", f"{what} ÷ Nix, linked", ours, "Nix, linked", linked, 0.15)
-            yield _ratio("fleet", f"{what} ÷ Nix, whole", ours, "Nix, whole", whole, None)
+            yield ratio("fleet", f"{what} ÷ Nix, linked", ours, "Nix, linked", linked, 0.15)
+            yield ratio("fleet", f"{what} ÷ Nix, whole", ours, "Nix, whole", whole, None)
 
     def change(self) -> Iterator[Figure]:
         """One line in one of 100 hosts, then a build of all; Nix gets what came of it."""
@@ -144,8 +111,8 @@ class Cases:
         # In this order: Nix gets what ours has made.
         sides = (ours, linked, lambda: nix.build("whole"))
         series = alternately(self.rounds, *sides, turning=False)
-        yield _ratio("change", f"{what} ÷ Nix, linked", series[0], "Nix, linked", series[1], 1.1)
-        yield _ratio("change", f"{what} ÷ Nix, whole", series[0], "Nix, whole", series[2], None)
+        yield ratio("change", f"{what} ÷ Nix, linked", series[0], "Nix, linked", series[1], 1.1)
+        yield ratio("change", f"{what} ÷ Nix, whole", series[0], "Nix, whole", series[2], None)
 
     def growth(self) -> Iterator[Figure]:
         """Cold builds of 10, 100 and 1000 hosts."""
@@ -197,6 +164,8 @@ class Cases:
 
     def all(self) -> Mapping[str, Callable[[], Iterator[Figure]]]:
         """The cases by name, in the order in which they are measured and told."""
+        more = self.deploying
+        deploys = {"deploy": more.deploy, "install": more.install} if more else {}
         return {
             "noop": self.noop,
             "cold": self.cold,
@@ -204,6 +173,7 @@ class Cases:
             "change": self.change,
             "growth": self.growth,
             "program": self.program,
+            **deploys,
             "phases": self.phases,
         }
 

@@ -73,13 +73,14 @@ class Nix:
     def build(self, formulation: Formulation) -> Run:
         """A build of all hosts in the store as it is."""
         command = ["nix-build", "--no-out-link", "--quiet", "-A", formulation]
-        return run(command, self.tree, self._environment())
+        return run(command, self.tree, self.environment())
 
     def remove(self) -> None:
         """Remove all of it."""
         remove(self.root)
 
-    def _environment(self) -> Mapping[str, str]:
+    def environment(self) -> Mapping[str, str]:
+        """What Nix's programs run in: this store, and no other."""
         now = self.root / "now"
         return {
             "PATH": os.environ["PATH"],
@@ -126,7 +127,7 @@ class Nix:
         if tar.digest not in self._added:
             command = ["nix-store", "--add", str(self.dist.path(tar))]
             done = subprocess.run(
-                command, env=self._environment(), capture_output=True, text=True, check=True
+                command, env=self.environment(), capture_output=True, text=True, check=True
             )
             self._added[tar.digest] = done.stdout.strip()
         return self._added[tar.digest]

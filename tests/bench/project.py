@@ -73,14 +73,14 @@ class Project:
 
 def reference(root: Path) -> Project:
     """The reference network; pve1 of it is built."""
-    _copy(root)
+    copy(root)
     shutil.copytree(ROOT / "configs" / "hosts", root / "configs" / "hosts")
     return Project(root, ("pve1",))
 
 
 def fleet(root: Path, count: int) -> Project:
     """`count` hosts like pve1, each with a name and with networks of its own."""
-    _copy(root)
+    copy(root)
     folder = root / "configs" / "hosts"
     folder.mkdir()
     model = (ROOT / "configs" / "hosts" / "pve1.yaml").read_text()
@@ -102,7 +102,8 @@ def _like(model: str, number: int) -> str:
     return model
 
 
-def _copy(root: Path) -> None:
+def copy(root: Path) -> None:
+    """Make a project's folder, without any host."""
     for part in fresh.READ:
         shutil.copytree(ROOT / part, root / part, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.rmtree(root / "configs" / "hosts")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from tests.bench.cases import Figure
+from tests.bench.figure import Figure
 
 _PAGE = """\
 # Benchmarks
@@ -46,6 +46,27 @@ its store. It runs without sandbox, substitutes, build logs and evaluation of ni
 core, and each cold round begins with a store that holds the programs only. {fleet} hosts are built
 cold by it once, since that takes long. The hosts are the reference with names and networks of their
 own. The promises are held against **linked**: it has what ours has, a node for each artifact.
+
+## Deploying
+
+To a lab's host (docs/lab.md) with the reference network on it, seven guests that run. The line
+that is changed is a machine's MAC address: of it follows one file of the host, and the reload of
+one unit.
+
+- **ours** is `invoke deploy --yes` from start to exit: it builds what is stale, plans, and
+  activates, with all health checks, over a connection that is open; and it confirms over a fresh
+  one, which is counted in.
+- **pyinfra** and **Ansible** ([tests/bench/peers.py](../tests/bench/peers.py)) get the finished
+  files, a task each, without the programs; they write what differs, and reload the unit. Ansible
+  has its connection open, pipelining, and no facts; pyinfra makes its own connection, since it
+  takes no other. They check and confirm nothing, and take nothing back. "The changed file" is the
+  same with that one task alone, as a person says who knows which file it is.
+- What is **sent** is counted at ssh's two ends: every request, and what it carries. Nix's is what
+  `nix-copy-closure` sends to a store that has what came before, packed by gzip. The line changes
+  files of the guest with the largest program.
+- **rollback** is `ssh HOST phoenix rollback N`, there and back over one line; the seconds of its
+  health checks, which its events tell, are taken off.
+- **install** counts system calls, by strace, of the host program on files of its own.
 """
 
 
@@ -83,7 +104,7 @@ def _promise(figure: Figure) -> tuple[str, str, str, str]:
 
 
 def _value(value: float, unit: str) -> str:
-    digits = f"{value:.2f}" if value < 10 else f"{value:.1f}"
+    digits = f"{value:.3f}" if 0 < value < 0.1 else f"{value:.{2 if value < 10 else 1}f}"
     return f"{digits} {unit}".strip()
 
 

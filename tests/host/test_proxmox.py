@@ -119,7 +119,10 @@ def test_a_hot_change_onto_a_new_bridge(node: Node):
     """The bridge comes with the network, which is changed after the files."""
     go(node, keep(node, {101: Wanted()}))
     net = conf(101, {}).decode().split("net0: ")[1].split("\n")[0].replace("vmbr0", "vmbr7")
-    lan = INTERFACES + b"\nauto vmbr7\niface vmbr7 inet static\n\taddress 10.7.0.1/24\n"
+    lan = (
+        INTERFACES
+        + b"\nauto vmbr7\niface vmbr7 inet static\n\taddress 10.7.0.1/24\n\tbridge-ports none\n"
+    )
     go(node, keep(node, {101: Wanted({"net0": net})}, interfaces=lan))
     runs = node.runs(101)
     assert runs is not None

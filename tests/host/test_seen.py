@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,12 +49,31 @@ def _look(said: str) -> tuple[tuple[Daemon, ...], tuple[Certificate, ...]]:
 
 
 @pytest.mark.parametrize(
-    ("folder", "current"),
-    [("/opt/phoenix/ab", True), ("/opt/phoenix/ab/traefik/draining", True),
-     ("/opt/phoenix/abc", False), ("/opt/phoenix/cd", False)],
+    ("changed", "current"),
+    [("", True), ("names/hosts", True), ("units/phoenix-names.service", True),
+     ("traefik/b.yaml", False), ("programs/traefik/traefik", False), ("slots/b.nft", False),
+     ("units/phoenix-traefik@.service", False)],
 )  # fmt: skip
-def test_slots(folder: str, current: bool):
-    daemons, _ = _look(f"current /opt/phoenix/ab\nslot traefik b {folder}\n")
+def test_slots(changed: str, current: bool, tmp_path: Path):
+    """A daemon is as its guest's folder says where what it reads is the same in both."""
+    files = (
+        "names/hosts", "traefik/b.yaml", "programs/traefik/traefik", "slots/b.nft",
+        "units/phoenix-names.service", "units/phoenix-traefik@.service",
+    )  # fmt: skip
+    for folder in ("ab", "cd"):
+        for name in files:
+            path = tmp_path / "phoenix" / folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text("other" if (folder, name) == ("cd", changed) else "same")
+    (tmp_path / "phoenix/current").symlink_to("cd")
+    slots = tmp_path / "slots/traefik"
+    slots.mkdir(parents=True)
+    (tmp_path / "slots/live").write_text("b\n")
+    (slots / "b").symlink_to(tmp_path / "phoenix/ab")
+    script = seen.SCRIPT.replace("/var/lib/phoenix/slots", str(tmp_path / "slots"))
+    script = script.replace("/opt/phoenix", str(tmp_path / "phoenix"))
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    daemons, _ = _look(done.stdout)
     assert daemons == (Daemon(101, "traefik", "b", current),)
     assert [*seen.faults("g", daemons, ())] == (
         [] if current else ["guest 101 (g): traefik runs from a folder of before"]

@@ -176,3 +176,17 @@ def test_who_stops_old_slots_is_awaited(stage: Stage, holder: str, waits: bool):
     finally:
         free.set()
         thread.join()
+
+
+def test_what_was_taken_back_did_not_run(stage: Stage):
+    first = stage.keep(released(stage.store))
+    go(stage, first)
+    second = stage.keep(released(stage.store, sysctl="b = 2\n"))
+    go(stage, second, confirm=60)
+    assert back.take_back(stage.host(), "test")
+    third = stage.keep(released(stage.store, sysctl="c = 3\n"))
+    go(stage, third, confirm=60)
+    assert not generations.ran(stage.paths, third)
+    transaction.confirm(stage.host(), third, "test")
+    ran = [generations.ran(stage.paths, number) for number in (0, first, second, third)]
+    assert ran == [True, True, False, True]

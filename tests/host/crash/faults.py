@@ -1,6 +1,6 @@
 """The host program on a disk that is full, broken, read-only or not its own.
 
-    python -m tests.host.crash.faults [--deep]
+    python -m tests.host.crash.faults [--deep] [SCENE …]
 
 Each call that changes a file (or syncs one) fails, once, and in another run from there on; a write
 is short. The kernel skips the call and hands back the error. Without --deep each call gets two of
@@ -40,6 +40,7 @@ class Proof:
     calls: dict[str, int] = field(default_factory=dict)
     ends: Counter[str] = field(default_factory=Counter)
     faults: list[str] = field(default_factory=list)
+    first: bool = False
 
 
 def ended(does: Callable[[], object]) -> None:
@@ -127,6 +128,8 @@ def prove(place: Path, each: Scene, proof: Proof, deep: bool) -> None:
                 proof.ends[ENDS.get(code, f"exit {code}")] += 1
                 if why := _judged(root, code, known, forever or error == SHORT):
                     proof.faults.append(f"{where}: {ENDS.get(code, code)}: {why}")
+                    if proof.first:
+                        raise kill.EnoughError
 
 
 def _judged(root: Path, code: int, known: kill.Ends, forever: bool) -> str:
@@ -151,11 +154,12 @@ def _judged(root: Path, code: int, known: kill.Ends, forever: bool) -> str:
 def main(arguments: list[str]) -> int:
     """Prove; prints what was counted, and each fault."""
     scene.settle()
-    proof = Proof()
+    proof, names = Proof(), {each for each in arguments if not each.startswith("--")}
     with scene.workplace() as place:
         scene.furnish(place)
         for each in scene.FAILING:
-            prove(place, each, proof, "--deep" in arguments)
+            if not names or each.name in names:
+                prove(place, each, proof, "--deep" in arguments)
     print(json.dumps({"calls": proof.calls, "ends": proof.ends, "faults": proof.faults}, indent=1))
     return 1 if proof.faults else 0
 

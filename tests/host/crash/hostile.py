@@ -14,6 +14,7 @@ from typing import Any
 from builder.host.release import canonical, digest
 from builder.host.serve import Session
 from tests.host.crash.machine import Machine
+from tests.host.crash.releases import SECRET
 
 Plain = dict[str, Any]
 Edit = Callable[[Plain], None]
@@ -116,4 +117,7 @@ def delivered(
         answers = said(machine, begin + put)
         if "error" in answers[-1]:
             return answers
-    return said(machine, staged(manifest, signature) + line(do="keep", who="test"))
+    asked = line(do="bundles") + line(
+        do="secrets", guest=101, files={"token": len(SECRET)}, bytes=len(SECRET)
+    )
+    return said(machine, staged(manifest, signature) + asked + SECRET + line(do="keep", who="test"))

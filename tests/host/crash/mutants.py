@@ -5,8 +5,9 @@
 The places are found in the source of every module of the host program, so that a new one is not
 forgotten; what is done in another order stands in ORDERS, and a text there that is not found once
 ends it. A mutant that nothing notices is needless, or not tested. Judged is by the proof of the
-locks, by the power cut in a recovery, a rollback and a whole deploy, and by kills of the scenes
-`confirmed`, `first` and `leave`, in an order that is drawn once: it ends at the first fault.
+locks, by the power cut in a recovery, a rollback and whole deploys, and by kills of the scenes
+after `rollback`, in an order that is drawn once: it ends at the first fault. The tests' normal run
+judges those that show at once; all of them are for --deep.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from builder import host
-from tests.host.crash import kill, power, scene
+from tests.host.crash import faults, kill, power, scene
 
 MODULES = tuple(sorted(each.name for each in pkgutil.iter_modules(host.__path__)))
 _SYNCS = ("fsync", "syncfs", "sync_folder", "sync_all", "flock")
@@ -51,6 +52,12 @@ ORDERS = (
     ("back", "_undo", "runs = any(", "journals.close(host, journal); runs = any("),
 )  # fmt: skip
 """A module and function of it, what stands there, what in its place; and perhaps a second pair."""
+FAULTY = (
+    ("files", "_all", "rest = rest[os.write(handle, rest) :]", "os.write(handle, rest); break"),
+    ("back", "undo", "raise DegradedError(str(error)) from error", "pass"),
+    ("transaction", "activate", "back.undo(host, journal)", "pass"),
+)
+"""The same, to be noticed where calls fail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,7 @@ class Mutant:
     module: str
     function: str
     tree: ast.Module
+    faulty: bool = False
 
 
 def every() -> Iterator[Mutant]:
@@ -78,6 +86,8 @@ def every() -> Iterator[Mutant]:
                 yield Mutant(name, module, function, tree)
     for module, function, *words in ORDERS:
         yield _reordered(module, function, words)
+    for module, function, *words in FAULTY:
+        yield replace(_reordered(module, function, words), faulty=True)
 
 
 def _reordered(module: str, function: str, words: Sequence[str]) -> Mutant:
@@ -105,11 +115,17 @@ def noticed(mutant: Mutant, place: Path) -> str:
             os.close(read)
             sys.stderr = open(os.devnull, "w")  # noqa: SIM115
             _apply(mutant)
-            os.write(write, _judge(place, mutant.module).encode()[:2000])
+            os.write(
+                write,
+                (_failing(place) if mutant.faulty else _judge(place, mutant.module)).encode()[
+                    :2000
+                ],
+            )
             code = 0
         except Exception as error:
-            # Of its own it says nothing: what can't run at all is no mutant.
-            os.write(write, f"BROKEN: {error!r}".encode()[:2000])
+            # A scene that does not go through is noticed; what can't run at all is no mutant.
+            word = "scene" if isinstance(error, AssertionError) else "BROKEN"
+            os.write(write, f"{word}: {error!r}".encode()[:2000])
         finally:
             os._exit(code)
     os.close(write)
@@ -124,17 +140,27 @@ def noticed(mutant: Mutant, place: Path) -> str:
 def _judge(place: Path, module: str) -> str:
     """What the proofs find; they end at the first fault."""
     proof, cut = kill.Proof(first=True), power.Proof(first=True)
-    deploy, back, taken_back = scene.CUT[:3]
-    arrives = module in _ARRIVAL
+    deploy, back, taken_back, line, *plain = scene.CUT
+    arrival = [line, deploy] if module in _ARRIVAL else []
+    first = plain if module == "platform_lxc" else [*arrival, taken_back, back]
     with contextlib.suppress(kill.EnoughError):
         kill.locks(place, proof)
-        for each in (*([deploy] if arrives else []), taken_back, back):
+        for each in first:
             power.prove(place, each, cut, deep=False)
-        for scened in scene.SCENES[2:]:
+        for scened in reversed(scene.SCENES[2:]):
             kill.Killer(place, scened, proof, deep=False).kills()
-        for each in (*scene.CUT[3:], *([] if arrives else [deploy])):
-            power.prove(place, each, cut, deep=False)
+        for each in scene.CUT:
+            if each not in first:
+                power.prove(place, each, cut, deep=False)
     return "".join([f"kill: {each}" for each in proof.faults] + [f"power: {e}" for e in cut.faults])
+
+
+def _failing(place: Path) -> str:
+    """What is found where calls fail."""
+    proof = faults.Proof(first=True)
+    with contextlib.suppress(kill.EnoughError):
+        faults.prove(place, scene.FAILING[1], proof, deep=False)
+    return "".join(f"faults: {each}" for each in proof.faults)
 
 
 def _source(module: str) -> str:
@@ -253,7 +279,7 @@ def main(arguments: list[str]) -> int:
         for mutant in chosen[part - 1 :: parts]:
             begin = os.times()
             said = noticed(mutant, place)
-            unnoticed += not said
+            unnoticed += not said or said.startswith("BROKEN")
             seconds = sum(os.times()[:4]) - sum(begin[:4])
             print(f"{seconds:5.1f} s  {mutant.name:80}  {said[:120] or 'UNNOTICED'}", flush=True)
     return unnoticed

@@ -2,11 +2,12 @@
 
     python -m tests.host.crash.power [--deep] [--first-fault]
 
-Recorded is a whole deploy (files received, generation kept, activated, confirmed), a rollback and a
-recovery. From each state that can be left the host boots; then it has to be wholly old or wholly
-new, wholly new where the program had ended before; and the same deploy has to go through. Without
---deep it is deployed again after every seventh state, and /etc/pve is rolled back to the earliest
-moment and to none, not to those between.
+Recorded are whole deploys (files received, generation kept, activated, confirmed) of much and of a
+line, a rollback and a recovery. From each state that can be left the host boots; then it has to be
+wholly old or wholly new, wholly new where the program had ended before; the generation that runs
+has all its files; and the same deploy has to go through. Without --deep the deploy of much is
+tried again after every seventh state, and /etc/pve is rolled back to the earliest moment and to
+none, not to those between.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from builder.host import files, generations
+from builder.host.compiled import compiled
 from builder.host.host import DegradedError, UndoneError
 from builder.host.schema import RefusedError
+from builder.host.state import load_record
 from tests.host.crash import disk, kill, scene
 from tests.host.crash.disk import Disk
 from tests.host.crash.machine import Machine
@@ -93,7 +97,7 @@ def prove(place: Path, each: Scene, proof: Proof, deep: bool) -> None:
         with scratch(place / each.before) as root:
             disk.lay(root, was, cut.left)
             _check(root, known, cut, proof)
-            if each.name == "deploy" and (deep or number % _SOME == 0):
+            if each.name == "line" or (each.name == "deploy" and (deep or number % _SOME == 0)):
                 _again(root, each, known, cut.where, proof)
     proof.states[each.name] = len(every)
 
@@ -106,8 +110,25 @@ def _check(root: Path, known: kill.Ends, cut: Cut, proof: Proof) -> None:
             faults = scene.differs(scene.state(root), known.new["reboot"])
         if faults:
             proof.fault(f"{cut.where}: {', '.join(faults)}")
-    except (OSError, ValueError, DegradedError, AssertionError, LookupError) as error:
+        _verify(root)
+    except (
+        *(OSError, ValueError, AssertionError, LookupError),
+        *(DegradedError, RefusedError),
+    ) as error:
         proof.fault(f"{cut.where}: {error!r}")
+
+
+def _verify(root: Path) -> None:
+    """Raises RefusedError where something of the generation that runs is lost."""
+    machine = Machine(root)
+    number = load_record(files.read(machine.paths.record)).generation
+    if number:
+        kept = generations.kept(machine.paths, number)
+        machine.store.verify(machine.store.needed(kept.release))
+    if link := files.leads(machine.paths.command):
+        name = Path(link).name
+        plain, runs = machine.store.read(name[:64]), files.read(machine.paths.store / name)
+        assert (runs or b"lost") in (plain, compiled(plain)), "the program is lost"
 
 
 def _again(root: Path, each: Scene, known: kill.Ends, where: str, proof: Proof) -> None:

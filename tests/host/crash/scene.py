@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import io
@@ -10,18 +11,20 @@ import os
 import re
 import shutil
 import tempfile
-from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.host import actions, back, generations, transaction
+from builder.host import back, files, generations, transaction
+from builder.host.host import UndoneError
+from builder.host.paths import Paths
 from builder.host.release import release
 from builder.host.schema import RefusedError
 from builder.host.serve import Session
 from builder.host.state import load_journal
+from builder.host.store import Store
 from builder.host.stream import Parts
 from builder.host.transaction import Limits
 from tests.host.crash.machine import Machine
@@ -60,7 +63,7 @@ class Scene:
     does: Callable[[Machine], None]
 
 
-def _went(number: int, confirm: int | None = None, settle: bool = False) -> Callable[..., None]:
+def went(number: int, confirm: int | None = None, settle: bool = False) -> Callable[..., None]:
     def go(machine: Machine) -> None:
         host = machine.host()
         transaction.activate(host, number, "test", Limits(confirm=confirm), settle=settle)
@@ -70,28 +73,48 @@ def _went(number: int, confirm: int | None = None, settle: bool = False) -> Call
     return go
 
 
+def _undone(machine: Machine) -> None:
+    """The second release, but what closes its transaction fails when the journal has gone."""
+    sync, home = files.sync_folder, machine.paths.home
+
+    def fails(path: Path) -> None:
+        if path == home and not machine.paths.journal.exists():
+            files.sync_folder = sync
+            raise OSError(errno.EIO, "failed")
+        sync(path)
+
+    files.sync_folder = fails
+    try:
+        with suppress(UndoneError):
+            went(2)(machine)
+    finally:
+        files.sync_folder = sync
+
+
 SCENES = (
-    Scene("install", "1", _went(2)),
-    Scene("rollback", "2", _went(1, settle=True)),
-    Scene("first", "0", _went(1)),
-    Scene("confirmed", "1", _went(2, confirm=60)),
-    Scene("leave", "1", _went(0, settle=True)),
+    Scene("install", "1", went(2)),
+    Scene("rollback", "2", went(1, settle=True)),
+    Scene("first", "0", went(1)),
+    Scene("confirmed", "1", went(2, confirm=60)),
+    Scene("leave", "1", went(0, settle=True)),
+    Scene("undone", "1", _undone),
 )
 
 
-def _session(machine: Machine, manifest: bytes) -> Session:
+def staged(machine: Machine, manifest: bytes) -> Session:
     """A deployer's connection with a release that is staged; its signature is taken for good."""
     session = Session(machine.host(), lambda *_: iter(()))
     session.wanted = (manifest, b"-", release(manifest))
     return session
 
 
-def _deployed(machine: Machine) -> None:
-    """The second release as a deployer brings it."""
-    parcel = machine.root.parent / "parcel"
-    session = _session(machine, (parcel / "manifest").read_bytes())
+def _deployed(machine: Machine, name: str = "parcel") -> None:
+    """A release as a deployer brings it; without a name, the second one."""
+    parcel = machine.root.parent / name
+    session = staged(machine, (parcel / "manifest").read_bytes())
     for _ in range(5):
-        lacking = next(session._lacking({}))["lacking"]
+        if not (lacking := next(session._lacking({}))["lacking"]):
+            break
         data = b"".join((parcel / name).read_bytes()[begun:] for name, _, begun in lacking)
         part = gzip.compress(data)
         session.parts = Parts(io.BytesIO(len(part).to_bytes(4, "big") + part + bytes(4)))
@@ -112,54 +135,18 @@ def _secret(session: Session) -> None:
             next(session._secrets({"guest": guest, "files": {"token": len(SECRET)}}))
 
 
-def _kept(machine: Machine) -> None:
-    manifest = (machine.paths.generation(2) / "manifest.json").read_bytes()
-    next(_session(machine, manifest)._keep({"who": "another"}))
-
-
-def _collected(machine: Machine) -> None:
-    with _acting(machine):
-        actions.collect(Namespace(keep=1))
-
-
-def _settled(machine: Machine) -> None:
-    draining = iter([{101: True}, {}])
-    with _acting(machine, _draining=lambda _: next(draining), _GRACE=0.0):
-        actions.settle(Namespace())
-
-
-@contextmanager
-def _acting(machine: Machine, **values: object) -> Iterator[None]:
-    """Have commands work with this host."""
-    values |= {"_host": machine.host}
-    before = {name: getattr(actions, name) for name in values}
-    vars(actions).update(values)
-    try:
-        yield
-    finally:
-        vars(actions).update(before)
-
-
 def guarded(machine: Machine) -> None:
     """Recovery on the running host: the guard's."""
     back.take_back(machine.host(), "guard")
 
 
-LOCKED = (
-    Scene("activate", "1", _went(2)),
-    Scene("confirm", "open", lambda machine: transaction.confirm(machine.host(), 2, "another")),
-    Scene("take back", "open", guarded),
-    Scene("keep", "1", _kept),
-    Scene("gc", "2", _collected),
-    Scene("settle", "2", _settled),
-)
-"""All ways in which a host is changed: each takes the lock."""
-
-
 CUT = (
     Scene("deploy", "bare", _deployed),
-    Scene("back", "2", _went(1, settle=True)),
+    Scene("back", "2", went(1, settle=True)),
     Scene("taken back", "open", lambda machine: machine.boot()),
+    Scene("line", "2", lambda machine: _deployed(machine, "line")),
+    Scene("plain", "plain", went(1)),
+    Scene("plain, taken back", "plain open", lambda machine: machine.boot()),
 )
 """Where the power is cut."""
 FAILING = (SCENES[3], SCENES[2], CUT[0])
@@ -177,24 +164,44 @@ def settle() -> None:
 def furnish(place: Path) -> None:
     """The hosts that scenes begin from: as found, with the first and with the second release."""
     root = place / "0"
+    _furnish_found(root)
+    machine = Machine(root)
+    for number in (1, 2):
+        manifest = made(machine.store, number)
+        session = staged(machine, manifest)
+        _secret(session)
+        assert generations.keep(machine.paths, manifest, b"-", session.bundles) == number
+    for number in (1, 2):
+        copy(place / str(number - 1), place / str(number))
+        went(number)(Machine(place / str(number)))
+    _furnish_bare(place)
+    _furnish_line(place)
+    _furnish_plain(place)
+    copy(place / "1", place / "open")
+    transaction.activate(Machine(place / "open").host(), 2, "test", Limits(confirm=60))
+
+
+def _furnish_found(root: Path) -> None:
     for name in _FOLDERS:
         (root / name).mkdir(parents=True)
     for name, text in _FOUND.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     (root / "etc/pve/local").symlink_to("nodes/pve1")
+
+
+def _furnish_plain(place: Path) -> None:
+    """A host on plain LXC as found, with a release for it, and with that to be confirmed."""
+    root = place / "plain"
+    _furnish_found(root)
+    shutil.rmtree(root / "etc/pve")
+    (root / "run/guests/100").unlink()
+    (root / HOME / "templates").mkdir()
+    (root / HOME / "templates/debian.tar").write_text("")
     machine = Machine(root)
-    for number in (1, 2):
-        manifest = made(machine.store, number)
-        session = _session(machine, manifest)
-        _secret(session)
-        assert generations.keep(machine.paths, manifest, b"-", session.bundles) == number
-    for number in (1, 2):
-        copy(place / str(number - 1), place / str(number))
-        _went(number)(Machine(place / str(number)))
-    _furnish_bare(place)
-    copy(place / "1", place / "open")
-    transaction.activate(Machine(place / "open").host(), 2, "test", Limits(confirm=60))
+    assert generations.keep(machine.paths, made(machine.store, 1, plain=True), b"-") == 1
+    copy(root, place / "plain open")
+    transaction.activate(Machine(place / "plain open").host(), 1, "test", Limits(confirm=60))
 
 
 def _furnish_bare(place: Path) -> None:
@@ -210,6 +217,18 @@ def _furnish_bare(place: Path) -> None:
     for path in machine.paths.store.iterdir():
         if path.name.removesuffix(".x") not in needed:
             path.rename(parcel / path.name)
+
+
+def _furnish_line(place: Path) -> None:
+    """Beside the hosts, the third release and what the one with the second has not got of it."""
+    copy(place / "2", place / "whole")
+    store, line = Store(Paths(place / "whole")), place / "line"
+    before = {*os.listdir(store.paths.store)}
+    line.mkdir()
+    (line / "manifest").write_bytes(made(store, 3))
+    for name in {*os.listdir(store.paths.store)} - before:
+        (store.paths.store / name).rename(line / name)
+    remove(place / "whole")
 
 
 def copy(source: Path, target: Path) -> None:
@@ -302,9 +321,9 @@ def raw(root: Path) -> str:
 
 
 _BESIDE = re.compile(
-    # Kept releases and their files, locks, and what recovery itself starts by.
+    # Kept releases and their files, the newest program, locks, what recovery itself starts by.
     rf"{HOME}/(store|generations|incoming|events|lock|(guests|secrets)/\d+/\.?[0-9a-f]{{16}})(/|$)"
-    rf"|{HOME}/\.phoenix-new\."
+    rf"|{HOME}/\.phoenix-new\.|usr/local/sbin/(\.phoenix-new\.)?phoenix$"
     r"|run/|.*/(\.phoenix-new\.)?phoenix-(early|late)\.service$"
     # Another program's own.
     r"|etc/network/\.pve-interfaces\.lock|.*\.tmp\.1$"
