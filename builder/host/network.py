@@ -20,23 +20,26 @@ from .commands import FailedError
 
 # Options of an interface that ifupdown2 makes by itself.
 _MAKES = ("bridge-", "bond-", "vlan-", "vxlan-", "vrf-", "tunnel-", "link-type")
+# The mark of our own routes: protocols below 256 that nobody else has (iproute2, rt_protos).
+_OURS = ("proto", "80")
 _FILE = "/etc/network/interfaces"
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What an interfaces file says stands there: addresses with their prefix by interface, and
-    gateways."""
+    """What an interfaces file says stands there: addresses with their prefix by interface,
+    gateways, and our own routes by destination and gateway."""
 
     addresses: tuple[tuple[str, str], ...]
     gateways: tuple[str, ...]
+    routes: tuple[tuple[str, str], ...] = ()
 
 
 def expected(text: bytes) -> Expected:
     """What is to be there once a file is applied; only what comes up by itself."""
     lines = [line.split() for line in text.decode("utf-8", "replace").splitlines()]
     up = {name for line in lines if line and line[0] == "auto" for name in line[1:]}
-    addresses, gateways, interface = [], [], ""
+    addresses, gateways, routes, interface = [], [], [], ""
     for line in lines:
         if not line or line[0].startswith("#"):
             continue
@@ -49,7 +52,9 @@ def expected(text: bytes) -> Expected:
                 addresses.append((interface, line[1]))
             elif line[0] == "gateway":
                 gateways.append(line[1])
-    return Expected(tuple(addresses), tuple(gateways))
+            elif line[0] == "post-up" and line[-2:] == list(_OURS):
+                routes.append((_plain(line[line.index("via") - 1]), line[line.index("via") + 1]))
+    return Expected(tuple(addresses), tuple(gateways), tuple(routes))
 
 
 def absent(owned: bytes, live: bytes, there: Collection[str]) -> list[str]:
@@ -96,6 +101,10 @@ def reload(root: Path, limit: float = 20) -> None:
     seconds."""
     code, said = commands.status("ifreload", "-a", limit=60)
     wanted = expected((root / _FILE.lstrip("/")).read_bytes())
+    for family, route in _routes():
+        # ifupdown2 runs what brings a route, and forgets what brought one.
+        if route not in wanted.routes:
+            commands.status("ip", family, "route", "delete", route[0], "via", route[1], *_OURS)
     end = time.monotonic() + limit
     while faults := missing(wanted):
         if time.monotonic() > end:
@@ -112,6 +121,10 @@ def missing(wanted: Expected) -> list[str]:
     }
     faults = [f"{name} lacks {address}" for name, address in wanted.addresses
               if (name, address) not in there]  # fmt: skip
+    held = {route for _, route in _routes()} if wanted.routes else set()
+    for destination, by in wanted.routes:
+        if (destination, by) not in held:
+            faults.append(f"no route to {destination} by {by}")
     routes = {route.get("gateway") for v in ("-4", "-6") for route in _ip(v, "route")}
     for gateway in wanted.gateways:
         if gateway not in routes:
@@ -119,6 +132,20 @@ def missing(wanted: Expected) -> list[str]:
         elif not _answers(gateway):
             faults.append(f"the gateway {gateway} does not answer")
     return faults
+
+
+def _routes() -> Iterator[tuple[str, tuple[str, str]]]:
+    """Our own routes that stand, each with its family."""
+    for family in ("-4", "-6"):
+        for route in _ip(family, "route", "show", *_OURS):
+            yield family, (_plain(route["dst"]), str(route.get("gateway", "")))
+
+
+def _plain(destination: str) -> str:
+    """A destination as `ip` prints it."""
+    if destination in ("0.0.0.0/0", "::/0"):
+        return "default"
+    return destination.removesuffix("/32").removesuffix("/128")
 
 
 def _answers(gateway: str) -> bool:

@@ -40,6 +40,9 @@ MODULES = (
 )
 """What nftables needs on the host and in the guests; nothing is loaded on a guest's behalf."""
 
+# The mark by which the host program knows our routes (host/network.py): ifupdown2 runs what brings
+# a route, and takes none away.
+_OURS = "proto 80"
 # Debian's ifupdown2 takes what it did not enslave off the bridge at each reload; PVE's does not.
 _GUESTS_PORTS = "^(tap|veth|fwpr)[0-9]+.*"
 
@@ -185,7 +188,7 @@ def _routes(bridge: Bridge, version: int) -> Iterator[Option]:
     command = "ip route replace" if version == 4 else "ip -6 route replace"
     for route in bridge.routes:
         if route.via.version == version:
-            yield "post-up", f"{command} {route.to} via {route.via} dev {bridge.name}"
+            yield "post-up", f"{command} {route.to} via {route.via} dev {bridge.name} {_OURS}"
 
 
 def _advertised(uplink: Uplink) -> Iterator[tuple[str, int]]:
