@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Generator
+from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -16,6 +17,7 @@ from tests import needs
 settings.register_profile("phoenix", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("phoenix")
 
+SLOW = Path(__file__).with_name("integration")
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
@@ -28,11 +30,23 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--deep"):
-        return
-    deep = [item for item in items if item.get_closest_marker("deep")]
-    config.hook.pytest_deselected(items=deep)
-    items[:] = [item for item in items if not item.get_closest_marker("deep")]
+    if not config.getoption("--deep"):
+        deep = [item for item in items if item.get_closest_marker("deep")]
+        config.hook.pytest_deselected(items=deep)
+        items[:] = [item for item in items if not item.get_closest_marker("deep")]
+    items[:] = _spread(items, getattr(config, "workerinput", {}).get("workercount", 1))
+
+
+def _spread(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
+    """Each worker, which begins with its part of the whole, begins with its part of what mostly
+    waits: labs, beside which the others compute."""
+    if workers == 1:
+        return items
+    slow = [item for item in items if SLOW in item.path.parents]
+    rest = [item for item in items if SLOW not in item.path.parents]
+    size = -(-len(rest) // workers)
+    parts = (slow[n::workers] + rest[n * size : (n + 1) * size] for n in range(workers))
+    return [item for part in parts for item in part]
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -24,7 +24,9 @@ def test(deep: bool, expression: str, more: str) -> int:
     """Install what the tests need, then run pytest on all cores; `more` is further options."""
     _tools("pytest", "xdist")
     needs.ensure()
-    command = [sys.executable, "-m", "pytest", "-n", str(len(os.sched_getaffinity(0)))]
+    # One more than cores: those that talk with a lab mostly wait for it.
+    workers = len(os.sched_getaffinity(0)) + 1
+    command = [sys.executable, "-m", "pytest", "-n", str(workers)]
     command += ["--dist", "worksteal"]
     command += ["--deep"] if deep else []
     command += ["-k", expression] if expression else []
