@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from builder.host import actions, transaction
 from builder.host.serve import Session
+from builder.host.state import Record
 from tests.host.crash.machine import Machine
 from tests.host.crash.scene import Scene, guarded, staged, went
 
@@ -38,6 +39,12 @@ def _settled(machine: Machine) -> None:
         actions.settle(Namespace())
 
 
+def _removed(machine: Machine) -> None:
+    gone = Namespace(activate=lambda *_, **__: True, SETTLE=transaction.SETTLE)
+    with _acting(machine, transaction=gone, load_record=lambda _: Record()):
+        actions.remove(Namespace())
+
+
 @contextmanager
 def _acting(machine: Machine, **values: object) -> Iterator[None]:
     """Have commands work with this host."""
@@ -59,5 +66,6 @@ LOCKED = (
     Scene("settle", "2", _settled),
     Scene("pin", "2", _pinned),
     Scene("pin, asked for", "2", _asked),
+    Scene("remove", "2", _removed),
 )
 """All ways in which a host is changed: each takes the lock."""
