@@ -17,7 +17,7 @@ from tests import needs
 settings.register_profile("phoenix", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("phoenix")
 
-SLOW = Path(__file__).with_name("integration")
+SLOW = tuple(Path(__file__).with_name(name) for name in ("integration", "flow"))
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
@@ -42,8 +42,8 @@ def _spread(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
     waits: labs, beside which the others compute."""
     if workers == 1:
         return items
-    slow = [item for item in items if SLOW in item.path.parents]
-    rest = [item for item in items if SLOW not in item.path.parents]
+    slow = [item for item in items if {*SLOW} & {*item.path.parents}]
+    rest = [item for item in items if not {*SLOW} & {*item.path.parents}]
     size = -(-len(rest) // workers)
     parts = (slow[n::workers] + rest[n * size : (n + 1) * size] for n in range(workers))
     return [item for part in parts for item in part]

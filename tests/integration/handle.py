@@ -83,14 +83,14 @@ class Handle:
         (line,) = (line for line in lines if line.startswith("reach: "))
         return line.partition("@")[2]
 
-    def declare(self) -> None:
-        """Write the description, in place of the lab's own; its CA stays."""
+    def declare(self, site: str, host: str) -> None:
+        """Write this description, in place of the lab's own; its CA stays."""
         lines = self.host.read_text(encoding="utf-8").splitlines()
         (issued,) = (line for line in lines if line.startswith("ca: "))
         for other in self.host.parent.glob("*.yaml"):
             other.unlink()
-        self.site.write_text(described.SITE, encoding="utf-8")
-        self.host.write_text(f"{described.host(self.lab)}{issued}\n", encoding="utf-8")
+        self.site.write_text(site, encoding="utf-8")
+        self.host.write_text(f"{host}{issued}\n", encoding="utf-8")
 
     def edit(self, place: Path, old: str, new: str) -> None:
         """Write something else into the description."""
@@ -303,12 +303,14 @@ def until(
 
 
 @contextlib.contextmanager
-def handle(shape: str) -> Iterator[Handle]:
-    """A new lab of this shape, with a description of its own and a client; no release is on it."""
+def handle(
+    shape: str, site: str = described.SITE, host: Callable[[Lab], str] = described.host
+) -> Iterator[Handle]:
+    """A new lab of this shape, with this description and a client; no release is on it."""
     with labs.own(shape) as up, client(up) as found:
         command = ["docker", *_socket(up), "exec", "--interactive", found.id]
         made = Handle(up, found, command)
-        made.declare()
+        made.declare(site, host(up.lab))
         root = (up.state.project / "configs/ca/root.crt").read_text(encoding="utf-8")
         code, said = found.run("sh", "-c", f"cat >/root.crt <<'END'\n{root}END")
         assert code == 0, said
