@@ -23,12 +23,16 @@ _MAKES = ("bridge-", "bond-", "vlan-", "vxlan-", "vrf-", "tunnel-", "link-type")
 # The mark of our own routes: protocols below 256 that nobody else has (iproute2, rt_protos).
 _OURS = ("proto", "80")
 _FILE = "/etc/network/interfaces"
+# What ends an interface's stanza, beside the next one and `allow-*`.
+_BETWEEN = (
+    "iface", "vlan", "auto", "no-auto-down", "no-scripts", "mapping", "source", "source-directory",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What an interfaces file says stands there: addresses with their prefix by interface,
-    gateways, and our own routes by destination and gateway."""
+    gateways, and our own routes by destination and gateway, "" for one on the link."""
 
     addresses: tuple[tuple[str, str], ...]
     gateways: tuple[str, ...]
@@ -37,51 +41,52 @@ class Expected:
 
 def expected(text: bytes) -> Expected:
     """What is to be there once a file is applied; only what comes up by itself."""
-    lines = [line.split() for line in text.decode("utf-8", "replace").splitlines()]
-    up = {name for line in lines if line and line[0] == "auto" for name in line[1:]}
-    addresses, gateways, routes, interface = [], [], [], ""
-    for line in lines:
-        if not line or line[0].startswith("#"):
-            continue
-        if line[0] == "iface":
-            interface = line[1] if len(line) > 1 else ""
-        elif line[0] in ("auto", "mapping", "source", "source-directory") or "allow-" in line[0]:
-            interface = ""
-        elif interface in up and len(line) > 1:
-            if line[0] == "address" and "/" in line[1]:
-                addresses.append((interface, line[1]))
-            elif line[0] == "gateway":
-                gateways.append(line[1])
-            elif line[0] == "post-up" and line[-2:] == list(_OURS):
-                routes.append((_plain(line[line.index("via") - 1]), line[line.index("via") + 1]))
+    up, stanzas = _parsed(text)
+    addresses, gateways, routes = [], [], []
+    for name, options in stanzas.items():
+        for words in (each for each in options if name in up and len(each) > 1):
+            if words[0] == "address" and "/" in words[1]:
+                addresses.append((name, words[1]))
+            elif words[0] == "gateway":
+                gateways.append(words[1])
+            elif words[0] == "post-up" and words[-2:] == list(_OURS) and "route" in words[:-3]:
+                # ip route replace DESTINATION [via GATEWAY] …; without one it is on the link.
+                destination = words[words.index("route") + 2]
+                by = words[words.index("via") + 1] if "via" in words else ""
+                routes.append((_plain(destination), by))
     return Expected(tuple(addresses), tuple(gateways), tuple(routes))
 
 
 def absent(owned: bytes, live: bytes, there: Collection[str]) -> list[str]:
     """The interfaces that a file speaks of, that are not `there`, and that ifupdown2 does not make
     by what it or the `live` file says of them."""
-    stanzas: dict[str, list[list[str]]] = {}
-    for text in (live, owned):
-        declared = _stanzas(text)
-        for name, options in declared.items():
-            stanzas.setdefault(name, []).extend(options)
+    declared, stanzas = _parsed(owned)[1], _parsed(live)[1]
+    for name, options in declared.items():
+        stanzas[name] = [*stanzas.get(name, ()), *options]
     speaks = {*declared, *(port for each in declared.values() for port in _ports(each))}
     return sorted(
         name for name in speaks if name not in there and not _made(name, stanzas.get(name, ()))
     )
 
 
-def _stanzas(text: bytes) -> dict[str, list[list[str]]]:
-    """Each interface's options, as words."""
+def _parsed(text: bytes) -> tuple[set[str], dict[str, list[list[str]]]]:
+    """The interfaces that come up by themselves, and each interface's options, as words; how far a
+    line stands in says nothing."""
+    up: set[str] = set()
     found: dict[str, list[list[str]]] = {}
     options: list[list[str]] = []
-    for line in text.decode("utf-8", "replace").splitlines():
+    for line in text.decode("utf-8", "replace").replace("\\\n", " ").splitlines():
         words = line.split()
-        if words[:1] == ["iface"] and len(words) > 1:
+        if not words or words[0].startswith("#"):
+            continue
+        if words[0] == "iface" and len(words) > 1:
             options = found.setdefault(words[1], [])
-        elif line[:1].isspace() and words and not words[0].startswith("#"):
+        elif words[0] in _BETWEEN or words[0].startswith("allow-"):
+            options = []
+            up |= {*words[1:]} if words[0] == "auto" else set()
+        else:
             options.append(words)
-    return found
+    return up, found
 
 
 def _ports(options: Iterable[list[str]]) -> Iterator[str]:
@@ -104,7 +109,8 @@ def reload(root: Path, limit: float = 20) -> None:
     for family, route in _routes():
         # ifupdown2 runs what brings a route, and forgets what brought one.
         if route not in wanted.routes:
-            commands.status("ip", family, "route", "delete", route[0], "via", route[1], *_OURS)
+            by = ("via", route[1]) if route[1] else ()
+            commands.status("ip", family, "route", "delete", route[0], *by, *_OURS)
     end = time.monotonic() + limit
     while faults := missing(wanted):
         if time.monotonic() > end:
@@ -124,7 +130,7 @@ def missing(wanted: Expected) -> list[str]:
     held = {route for _, route in _routes()} if wanted.routes else set()
     for destination, by in wanted.routes:
         if (destination, by) not in held:
-            faults.append(f"no route to {destination} by {by}")
+            faults.append(f"no route to {destination}" + (f" by {by}" if by else ""))
     routes = {route.get("gateway") for v in ("-4", "-6") for route in _ip(v, "route")}
     for gateway in wanted.gateways:
         if gateway not in routes:

@@ -72,3 +72,8 @@ def test_a_route_that_does_not_come_is_seen(tmp_path: Path):
     fault, there = _told(tmp_path, FIRST)
     assert "no route to 10.7.0.0/16 by 10.0.0.7" in str(fault)
     assert there == [OWN, THEIRS]
+
+
+def test_a_route_on_the_link_comes_and_goes(tmp_path: Path):
+    link = HEAD + "\tpost-up ip route replace 10.6.0.0/16 dev vmbr0 proto 80\n"
+    assert _told(tmp_path, link, HEAD) == [[OWN, "10.6.0.0/16", THEIRS], [OWN, THEIRS]]
