@@ -15,9 +15,20 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from . import VERSION, back, files, generations, guard, guests, perform, probe, report, transaction
+from . import (
+    VERSION,
+    back,
+    files,
+    generations,
+    guard,
+    guests,
+    perform,
+    probe,
+    report,
+    transaction,
+    unit,
+)
 from . import health as healthy
-from . import serve as serving
 from .commands import FailedError
 from .decide import Effects
 from .host import DegradedError, Host, UndoneError
@@ -25,6 +36,7 @@ from .paths import Paths
 from .platforms import Platform, platform
 from .release import Release
 from .schema import RefusedError
+from .serve import Session
 from .state import load_journal, load_record
 from .store import Store
 from .transaction import Limits
@@ -84,7 +96,7 @@ def guarded(given: argparse.Namespace) -> None:
     journal = load_journal(data)
     if (journal.generation, journal.stage) != (given.generation, given.stage):
         return
-    subprocess.run(["systemctl", "kill", "--signal=KILL", serving.UNIT], check=False)
+    subprocess.run(["systemctl", "kill", "--signal=KILL", unit.UNIT], check=False)
     host = _host()
     host.tell("guard", {"generation": given.generation, "stage": given.stage})
     end = time.monotonic() + 30
@@ -162,21 +174,25 @@ def remove(_given: argparse.Namespace) -> None:
     host = _host()
     with _ending(host):
         transaction.activate(host, 0, _who("remove"), Limits(), settle=True)
-        host.tell("active", {"generation": 0, "changed": True})
-    with files.locked(host.paths.lock, _who("remove")):
-        # Somebody may have been faster.
-        if load_record(files.read(host.paths.record)).generation or host.paths.journal.exists():
-            raise RefusedError("another deploy has begun meanwhile")
-        _forget(host.paths)
+        with files.locked(host.paths.lock, _who("remove")):
+            # Somebody may have been faster.
+            record = load_record(files.read(host.paths.record))
+            if record.generation or host.paths.journal.exists():
+                raise RefusedError("another deploy has begun meanwhile")
+            _forget(host)
 
 
-def _forget(paths: Paths) -> None:
+def _forget(host: Host) -> None:
+    paths = host.paths
     guard.uninstall(paths)
     files.remove(paths.command)
     for path in paths.home.iterdir():
         # Templates are the operator's own: from them, guests would be made again.
-        if path.name != "templates":
+        if path.name not in ("templates", paths.events.name):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    # The last word; who follows holds the file, and reads it there.
+    host.tell("active", {"generation": 0, "changed": True})
+    paths.events.unlink(missing_ok=True)
     for folder in (paths.home, paths.at("/etc/phoenix")):
         with contextlib.suppress(OSError):
             folder.rmdir()
@@ -192,7 +208,7 @@ def settle(_given: argparse.Namespace) -> None:
         for guest, free in draining.items() if not host.paths.journal.exists() else ():
             since = idle.setdefault(guest, now) if free else idle.pop(guest, now)
             if now - since >= _QUIET or now - began >= _GRACE:
-                with files.locked(host.paths.lock, _who(transaction.SETTLE.strip())):
+                with files.locked(host.paths.lock, _who(transaction.SETTLE)):
                     guests.end(host.platform, guest)
         time.sleep(_LOOK)
 
@@ -214,7 +230,7 @@ def serve(_given: argparse.Namespace) -> None:
     """Talk with the deployer."""
     # Of a deployer whose network went away, nobody would ever hear: two hours, and it ends.
     signal.alarm(7200)
-    serving.Session(_host(), serving.follow).run(sys.stdin.buffer, sys.stdout.buffer)
+    Session(_host(), unit.follow).run(sys.stdin.buffer, sys.stdout.buffer)
 
 
 def _who(what: str) -> str:

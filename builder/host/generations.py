@@ -81,11 +81,10 @@ def written(paths: Paths, number: int) -> tuple[bytes, bytes]:
 def trusted(paths: Paths, number: int) -> Kept:
     """One kept generation, its signature verified anew: a signer may have gone from the list."""
     found = kept(paths, number)
-    place = paths.generation(number)
-    signature = files.read(place / _SIGNATURE)
+    signature = files.read(paths.generation(number) / _SIGNATURE)
     if signature is None:
         raise RefusedError(f"generation {number} has no signature")
-    signed.verify((place / _MANIFEST).read_bytes(), signature, paths.signers)
+    signed.verify(found.data, signature, paths.signers)
     return found
 
 
@@ -173,8 +172,9 @@ def garbage(
         if each.number not in staying:
             yield paths.generation(each.number)
             continue
-        needed |= {wanted.digest for wanted in store.needed(each.release)}
-        for ref in each.release.guests:
+        wanted = each.release
+        needed |= {one.digest for one in store.needed(wanted)}
+        for ref in wanted.guests:
             folders.setdefault(ref.id, set()).add(ref.node.digest[:NODE])
         for guest, name in bundles_of(paths, each.number).items():
             secrets.setdefault(guest, set()).add(name)

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import select
 import shutil
 import socket
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -38,21 +35,17 @@ from . import (
 )
 from .commands import FailedError
 from .host import DegradedError, Host, UndoneError
-from .paths import Paths
 from .release import LONGEST, Object, Release, release
 from .schema import RefusedError
 from .state import load_journal, load_record
 from .store import NODE
 from .stream import Parts
+from .unit import Answer, Follow, lines, size
 
 PROTOCOL = 1
-UNIT = "phoenix-activate.service"
 _SECRETS = 1 << 20
 """What a bundle has at most, in bytes."""
 Request = dict[str, Any]
-Answer = dict[str, Any]
-Follow = Callable[[str, list[str]], Iterator[Answer]]
-"""Runs one of this program's commands as a unit of its own, and yields its events."""
 _KINDS = {
     RefusedError: "refused",
     FailedError: "failed",
@@ -316,7 +309,7 @@ class Session:
         try:
             with self.host.paths.events.open("rb") as told:
                 told.seek(request["since"])
-                yield from _lines(told)
+                yield from lines(told)
         except FileNotFoundError:
             pass
         yield {"ok": True}
@@ -354,48 +347,3 @@ def _install(host: Host, program: Path) -> None:
             return
         files.folder(host.paths.command.parent)
         files.link(host.paths.command, str(program))
-
-
-def size(paths: Paths) -> int:
-    """How many bytes of events there are."""
-    return paths.events.stat().st_size if paths.events.exists() else 0
-
-
-def follow(verb: str, arguments: list[str]) -> Iterator[Answer]:
-    """Run a command as a unit of its own, and yield its events until it ends; the last answer has
-    its exit code. Whoever follows may go: the unit stays."""
-    paths = Paths()
-    begin = size(paths)
-    command = ["systemd-run", "--quiet", "--wait", "--collect", f"--unit={UNIT}",
-               "/usr/local/sbin/phoenix", verb, *arguments]  # fmt: skip
-    with (
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-        ) as unit,
-        paths.events.open("a+b") as told,
-    ):
-        told.seek(begin)
-        ended = os.pidfd_open(unit.pid)
-        done = False
-        while not done:
-            done = bool(select.select([ended], [], [], 0.02)[0])
-            yield from _lines(told)
-        os.close(ended)
-        code = unit.wait()
-        assert unit.stderr
-        if code and f"{UNIT} was already loaded".encode() in unit.stderr.read():
-            raise files.BusyError((files.read(paths.lock) or b"").decode().strip())
-    yield {"ok": code == 0, "code": code}
-
-
-def _lines(told: IO[bytes]) -> Iterator[Answer]:
-    """The whole lines that have come since; half of one is left for the next time, and what a
-    crash has torn is left out."""
-    while line := told.readline():
-        if not line.endswith(b"\n"):
-            told.seek(-len(line), os.SEEK_CUR)
-            return
-        try:
-            yield json.loads(line)
-        except ValueError:
-            continue

@@ -5,24 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from . import decide, files
+from . import decide, files, generations
 from .apply import late
 from .decide import Effects, Goal, Live, Overlay
 from .host import Host
-from .release import Entry, Guest, Release, release
-from .schema import RefusedError
+from .release import Entry, Guest, Release
 from .state import Change, Record
 from .store import NODE
 
 
 def read_generation(host: Host, number: int) -> Release | None:
     """A kept generation's release; None for generation 0, the host as it was found."""
-    if number == 0:
-        return None
-    data = files.read(host.paths.generation(number) / "manifest.json")
-    if data is None:
-        raise RefusedError(f"there is no generation {number}")
-    return release(data)
+    return generations.kept(host.paths, number).release if number else None
 
 
 def observe(host: Host, record: Record, goal: Goal) -> Live:

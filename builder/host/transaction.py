@@ -22,8 +22,8 @@ from .release import Release
 from .schema import RefusedError
 from .state import Change, Journal, Record, dump_journal, load_record
 
-SETTLE = "settle "
-"""What the word of whoever stops drained slots begins with: it holds the lock for a moment."""
+SETTLE = "settle"
+"""Whoever stops drained slots, by the first word of its lock: it holds that for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def activate(
     nothing was changed, UndoneError where everything was taken back, DegradedError where it could
     not be, or where it was settled and something fails.
     """
-    with files.locked(host.paths.lock, who, after=SETTLE):
+    with files.locked(host.paths.lock, who, after=f"{SETTLE} "):
         _finish(host)
         turn = _turn(host, number, sealed, settle)
         _unpack(host, turn, settle)
