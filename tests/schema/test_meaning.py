@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from builder.schema import KEYWORDS, SCHEMAS, compiled, expression, findings, shipped
+from builder.formats import expression
+from builder.schema import KEYWORDS, SCHEMAS, compiled, findings, shipped
 from tests.schema.shapes import COMMON, keywords, ref
 
 
