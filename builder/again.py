@@ -72,12 +72,8 @@ def _programs(root: Path, built: Sequence[Built], progress: Progress) -> list[di
 
 def _copy(root: Path, folder: Path) -> None:
     for part in fresh.READ:
-        # Editors leave links to nowhere behind.
-        ignored = shutil.ignore_patterns("__pycache__")
         try:
-            shutil.copytree(
-                root / part, folder / part, ignore=ignored, ignore_dangling_symlinks=True
-            )
+            shutil.copytree(root / part, folder / part, ignore=_left_out)
         except shutil.Error as error:
             reason = error.args[0][0][2]
             message = f"the second build has no copy of what is built: {reason}"
@@ -90,6 +86,15 @@ def _copy(root: Path, folder: Path) -> None:
         for parent, below, beside in os.walk(folder.parent):
             for each in (parent, *(os.path.join(parent, name) for name in (*below, *beside))):
                 os.chown(each, NOBODY, NOBODY)
+
+
+def _left_out(folder: str, names: list[str]) -> set[str]:
+    """Python's own files, and links to nowhere, which editors leave behind."""
+    return {
+        name
+        for name in names
+        if name == "__pycache__" or not os.path.exists(os.path.join(folder, name))
+    }
 
 
 def _turned(data: Data) -> Data:

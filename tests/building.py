@@ -25,8 +25,9 @@ ROOT = Path(__file__).resolve().parent.parent
 def project(root: Path) -> Path:
     """Copy the project to `root`/project, and make its inputs' cache beside it."""
     place = root / "project"
+    left_out = shutil.ignore_patterns("__pycache__")
     for part in fresh.READ:
-        shutil.copytree(ROOT / part, place / part, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(ROOT / part, place / part, symlinks=True, ignore=left_out)
     shutil.copy(ROOT / "tasks.py", place)
     fill(load_lock(place / "configs" / "inputs.lock"), root / "cache" / "phoenix" / "inputs")
     return place
