@@ -54,7 +54,7 @@ def derive(site: Site, host: Host, trust: Trust | None = None) -> Network:
         ca=roles["ca"],
         services=routed,
         exposed=exposed,
-        names=_names(site, host, routed, exposed, roles),
+        names=_names(site, host, exposed, roles),
         secrets=_secrets(site, host, members, roles["ca"]),
         plain=tuple(PlainHop(s.name, p.hop, p.reason) for s in services for p in s.plain),
         trust=trust,
@@ -205,7 +205,6 @@ def _routed(site: Site, service: Service, members: tuple[Member, ...], host: Hos
 def _names(
     site: Site,
     host: Host,
-    services: tuple[Routed, ...],
     exposed: tuple[Exposed, ...],
     roles: Mapping[Role, Member],
 ) -> tuple[tuple[str, tuple[Address, ...]], ...]:
@@ -214,9 +213,9 @@ def _names(
         first = (end.address,) if end.address6 is None else (end.address, end.address6)
         table[f"{end.name}.{site.domain}"] = first
     mesh, gateway = roles["mesh"].guest, roles["gateway"].guest
-    for routed in services:
-        if routed.inside_name:
-            table[routed.inside_name] = table[f"{mesh.name}.{site.domain}"]
+    # All names of its certificate, since the CA asks for their proofs there.
+    for name in (name for each in roles["mesh"].certificates for name in each.names):
+        table[name] = table[f"{mesh.name}.{site.domain}"]
     for x in exposed:
         table[x.name] = table[f"{gateway.name}.{site.domain}"]
     home = next((b for b in host.bridges if b.name == gateway.interfaces[0].bridge), None)

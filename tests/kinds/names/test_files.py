@@ -52,6 +52,18 @@ def judge() -> Iterator[Machine]:
         yield found
 
 
+def test_the_ca_finds_every_name_that_it_is_asked_for() -> None:
+    """Also that of a tcp service, which the mesh tells apart by it, where no guest may call."""
+    site, _ = documents()
+    store = {"backends": ["qdrant"], "port": 5432, "protocol": "tcp",
+             "expose": [{"name": "store.example.org", "port": 5432}]}  # fmt: skip
+    net = network({**site, "services": {**site["services"], "store": store}})
+    ordered = {n for m in net.members for c in m.certificates for n in c.names}
+    assert "store.svc.phoenix.internal" in ordered
+    found = {name for _, name in pairs(guest(net, "step-ca").file("names/hosts").data)}
+    assert ordered <= found
+
+
 def test_every_name_is_there() -> None:
     net = network()
     found = pairs(guest(net).file("names/hosts").data)
