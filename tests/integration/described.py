@@ -42,12 +42,12 @@ guests:
   gateway: {id: 101, role: gateway, address: NET.101GATEWAY}
   mesh: {id: 102, role: mesh, address: NET.102GATEWAY}
   ca: {id: 103, role: ca, address: NET.103GATEWAY}
-  chat: {id: 111, address: NET.111GATEWAY, adopt: true}
 """
+_CHAT = "  chat: {id: 111, address: NET.111GATEWAY, adopt: true}\n"
 
 
-def host(lab: Lab) -> str:
-    """The description of a lab's host."""
+def host(lab: Lab, guests: str = _CHAT) -> str:
+    """The description of a lab's host, with these guests beside the three that it always has."""
     bridged = lab.shape == BRIDGED
     lan = str(lab.network[0]).rpartition(".")[0]
     values = {
@@ -58,7 +58,7 @@ def host(lab: Lab) -> str:
         "ROUTER": str(lab.router),
         "NET": lan if bridged else "10.0.0",
     }
-    text = _HOST
+    text = _HOST + guests
     for key, value in values.items():
         text = text.replace(key, value)
     return text
