@@ -75,17 +75,20 @@ def _inside(stage: Stage, network: Network, routed: Routed) -> Iterator[Hop]:
 def _asked(
     stage: Stage, number: int, source: str, target: str, address: str, port: int, name: str
 ) -> Hop:
-    code, said = stage.inside(number, "python3", "-I", "-c", _ASK, address, str(port), name)
-    found = json.loads(said) if code == 0 else {"why": said.strip()}
-    tls, left = str(found.get("tls", "")), float(found.get("left", 0))
-    return Hop(source, target, name, tls, left, str(found.get("why", "")))
+    said = stage.inside(number, "python3", "-I", "-c", _ASK, address, str(port), name)
+    return _found(source, target, name, *said)
 
 
 def _outside(stage: Stage, network: Network, name: str) -> Hop:
     gateway = network.gateway.guest
     address = str(stage.up.lab.address)
     script = _ASK.replace("/opt/phoenix/current/trust/root.crt", ROOT)
-    code, out, err = stage.client("python3", "-I", "-c", script, address, str(_TLS), name)
-    found = json.loads(out) if code == 0 else {"why": err.strip()}
+    said = stage.client("python3", "-I", "-c", script, address, str(_TLS), name)
+    return _found("client", f"{gateway.id} {gateway.name}", name, *said)
+
+
+def _found(source: str, target: str, name: str, code: int, out: str, err: str) -> Hop:
+    """The hop, by how _ASK ended and what it said."""
+    found = json.loads(out) if code == 0 else {"why": (err or out).strip() or f"exit {code}"}
     tls, left = str(found.get("tls", "")), float(found.get("left", 0))
-    return Hop("client", f"{gateway.id} {gateway.name}", name, tls, left, str(found.get("why", "")))
+    return Hop(source, target, name, tls, left, str(found.get("why", "")))

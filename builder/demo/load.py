@@ -6,27 +6,32 @@ import subprocess
 from types import TracebackType
 from typing import Self
 
-from .stage import Stage, shell
+from .stage import RAN, Stage, shell
 
-_UNTIL = "/run/phoenix-demo/loaded"
+_UNTIL = f"{RAN}/loaded"
 
 
 class Load:
-    """A client in the LAN that asks over and over, each time on a new connection."""
+    """A client in the LAN that asks over and over, each time on a new connection; what it is put
+    around begins once it has its first answer."""
 
     def __init__(self, stage: Stage, request: list[str]) -> None:
         self.stage = stage
         ask = shell([*request, "--output", "/dev/null", "--write-out", "%{http_code}\n"])
-        self.script = f"touch {_UNTIL}; while [ -e {_UNTIL} ]; do {ask} 2>/dev/null; done"
+        self.script = f'while [ -e {_UNTIL} ]; do said=$({ask} 2>&1); echo "${{said##* }}"; done'
 
     def __enter__(self) -> Self:
+        engine, lan = self.stage.up.engine, self.stage.up.lab.lan
+        engine.run("exec", lan, "touch", _UNTIL)
         self.process = subprocess.Popen(
-            ["docker", "exec", self.stage.up.lab.lan, "timeout", "600", "sh", "-c", self.script],
+            engine.command("exec", lan, "timeout", "600", "sh", "-c", self.script),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             text=True,
-            env=self.stage.up.engine.environment,
+            env=engine.environment,
         )
+        assert self.process.stdout
+        self.first = self.process.stdout.readline()
         return self
 
     def __exit__(
@@ -36,9 +41,9 @@ class Load:
         trace: TracebackType | None,
     ) -> None:
         self.stage.client("rm", "-f", _UNTIL)
-        self.said = self.process.communicate()[0].split()
+        self.said = (self.first + self.process.communicate()[0]).splitlines()
 
-    def counted(self) -> tuple[int, int]:
-        """How many were answered by 200, and how many were not."""
-        good = self.said.count("200")
-        return good, len(self.said) - good
+    def counted(self) -> tuple[int, list[str]]:
+        """How many were answered by 200, and what the others came to: a status, or why none."""
+        bad = [each for each in self.said if each != "200"]
+        return len(self.said) - len(bad), bad

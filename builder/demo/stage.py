@@ -10,14 +10,15 @@ from typing import Any
 import yaml
 
 from builder import build, disk
+from builder.deploy.front import Ground
 from builder.lab.up import Up
 from builder.load import load
 from builder.model import Service
 from builder.network import Network
 from builder.problems import UserError
 
-HOST = "lab"
-_RAN = "/run/phoenix-demo"
+RAN = "/run/phoenix-demo"
+"""The demo's own folder, in the client."""
 # What a model's server looks like from outside: a health check, an answer, and tokens one by one.
 _PROGRAM = """
 import http.server, json, sys, time
@@ -52,9 +53,15 @@ Server(("127.0.0.1", port), Handler).serve_forever()
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A lab that is up, and its project."""
+    """A lab that is up, and the ground on which one deploys to it."""
 
     up: Up
+    ground: Ground
+
+    @property
+    def host(self) -> str:
+        """The host's name."""
+        return self.up.lab.called
 
     @property
     def project(self) -> Path:
@@ -82,7 +89,7 @@ class Stage:
 
     def network(self) -> Network:
         """What is declared, derived."""
-        (found,) = build.derived(load(self.project, [HOST]))
+        (found,) = build.derived(load(self.project, [self.host]))
         return found
 
     def programs(self, network: Network) -> None:
@@ -98,24 +105,23 @@ class Stage:
         if self.inside(number, "systemctl", "is-active", "--quiet", unit)[0] == 0:
             return
         words = ["python3", "-I", "-c", _PROGRAM, service.name, guest, str(service.port)]
-        code, said = self.inside(number, "systemd-run", "--quiet", f"--unit={unit}", *words)
+        code, _, said = self.inside(number, "systemd-run", "--quiet", f"--unit={unit}", *words)
         if code:
             raise UserError(f"the program of {unit} does not start in guest {number}: {said}")
 
-    def inside(self, number: int, *command: str) -> tuple[int, str]:
-        """A command's exit code and output in a guest."""
+    def inside(self, number: int, *command: str) -> tuple[int, str, str]:
+        """A command's exit code, output and error output in a guest."""
         attach = ("lxc-attach", "--name", str(number), "--clear-env", "--")
-        code, out, err = self.up.engine.inside(self.up.lab.host, *attach, *command)
-        return code, out + err
+        return self.up.engine.inside(self.up.lab.host, *attach, *command)
 
     def client(self, *command: str) -> tuple[int, str, str]:
-        """A command of the client in the LAN, which has nothing of ours but the root."""
+        """The same of the client in the LAN, which has nothing of ours but the root."""
         return self.up.engine.inside(self.up.lab.lan, *command)
 
     def trust(self) -> None:
         """Give the client the site's root certificate, and nothing else."""
         root = disk.content(self.project / "configs/ca/root.crt") or b""
-        script = f"mkdir -p {_RAN} && cat >{ROOT}"
+        script = f"mkdir -p {RAN} && cat >{ROOT}"
         self.up.engine.run("exec", "--interactive", self.up.lab.lan, "sh", "-c", script, given=root)
 
     def _site(self) -> dict[str, Any]:
@@ -129,7 +135,7 @@ class Stage:
             (self.project / "configs/site.yaml").write_text(text, encoding="utf-8")
 
 
-ROOT = f"{_RAN}/root.crt"
+ROOT = f"{RAN}/root.crt"
 
 
 def shell(words: list[str]) -> str:

@@ -28,6 +28,10 @@ class Engine:
         named = {"DOCKER_HOST": f"unix://{self.socket}"} if self.socket else {}
         return {**os.environ, "LC_ALL": "C.UTF-8", **named}
 
+    def command(self, *arguments: str) -> list[str]:
+        """The words that run `docker` with these arguments."""
+        return [packages.program("docker") or "docker", *arguments]
+
     def run(self, *arguments: str, given: bytes | None = None) -> str:
         """Run `docker` with these arguments; what it printed. UserError where it fails."""
         code, out, err = self.tried(*arguments, given=given)
@@ -38,10 +42,9 @@ class Engine:
 
     def tried(self, *arguments: str, given: bytes | None = None) -> tuple[int, str, str]:
         """Run `docker`; its exit code, output and error output."""
-        client = packages.program("docker") or "docker"
         how: dict[str, Any] = {"stdin": subprocess.DEVNULL} if given is None else {"input": given}
         done = subprocess.run(
-            [client, *arguments], capture_output=True, env=self.environment, **how
+            self.command(*arguments), capture_output=True, env=self.environment, **how
         )
         return done.returncode, done.stdout.decode(), done.stderr.decode(errors="replace")
 
