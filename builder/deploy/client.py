@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -13,6 +15,8 @@ from builder.problems import visible
 from .ssh import Link, LostError
 
 PROTOCOL = 1
+PATIENCE = 900.0
+"""Seconds that an answer may take, where nothing else is said."""
 Plain = dict[str, Any]
 Told = Callable[[Plain], None]
 """Takes an event of a transaction."""
@@ -72,19 +76,28 @@ class Client:
     ) -> None:
         self.link.close()
 
-    def ask(self, do: str, told: Told | None = None, payload: bytes = b"", **facts: Any) -> Plain:
+    def ask(
+        self,
+        do: str,
+        told: Told | None = None,
+        payload: bytes = b"",
+        within: float = PATIENCE,
+        **facts: Any,
+    ) -> Plain:
         """The last line of the answer to a request; `told` takes those before it. `payload` is
-        sent after it, and in nothing that is kept or shown."""
+        sent after it, and in nothing that is kept or shown. `within`: seconds for all of it."""
         if payload:
             facts["bytes"] = len(payload)
-        return self._asked({"do": do, **facts}, iter((payload,)), told)
+        return self._asked({"do": do, **facts}, iter((payload,)), told, within)
 
     def stream(self, do: str, parts: Iterator[bytes], **facts: Any) -> Plain:
         """The answer to a request that is followed by compressed parts."""
         framed = (len(part).to_bytes(4, "big") + part for part in parts if part)
-        return self._asked({"do": do, **facts}, _ended(framed), None)
+        return self._asked({"do": do, **facts}, _ended(framed), None, PATIENCE)
 
-    def _asked(self, request: Plain, after: Iterator[bytes], told: Told | None) -> Plain:
+    def _asked(
+        self, request: Plain, after: Iterator[bytes], told: Told | None, within: float
+    ) -> Plain:
         try:
             self.link.requests.write(json.dumps(request).encode() + b"\n")
             for data in after:
@@ -92,14 +105,15 @@ class Client:
             self.link.requests.flush()
         except (BrokenPipeError, ConnectionError) as error:
             raise LostError(self.link.close() or "the connection ended") from error
-        while True:
-            answer = self._line()
-            if "error" in answer:
-                raise HostError(str(answer.get("kind")), str(answer["error"]))
-            if "ok" in answer:
-                return answer
-            if told:
-                told(answer)
+        with _watched(self.link, within):
+            while True:
+                answer = self._line()
+                if "error" in answer:
+                    raise HostError(str(answer.get("kind")), str(answer["error"]))
+                if "ok" in answer:
+                    return answer
+                if told:
+                    told(answer)
 
     def _line(self) -> Plain:
         line = self.link.answers.readline()
@@ -107,6 +121,19 @@ class Client:
             raise LostError(self.link.close() or "the connection ended")
         answer: Plain = json.loads(line)
         return answer
+
+
+@contextlib.contextmanager
+def _watched(link: Link, seconds: float) -> Iterator[None]:
+    """End a connection that has no answer for so long: one that is shared may be dead, and of that
+    only its master hears."""
+    timer = threading.Timer(seconds, link.close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _ended(parts: Iterator[bytes]) -> Iterator[bytes]:

@@ -7,11 +7,8 @@ reachable there. Where that fails, the host's guard takes everything back, and t
 
 from __future__ import annotations
 
-import contextlib
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,16 +53,16 @@ class Follower:
         story, began = Story(), time.monotonic()
         length = limits.activate + limits.confirm
         try:
-            with _watched(client, length + _GRACE):
-                client.ask(
-                    "activate",
-                    self._told(story),
-                    generation=number,
-                    seal=seal,
-                    who=self.who,
-                    activate=limits.activate,
-                    confirm=limits.confirm,
-                )
+            client.ask(
+                "activate",
+                self._told(story),
+                within=length + _GRACE,
+                generation=number,
+                seal=seal,
+                who=self.who,
+                activate=limits.activate,
+                confirm=limits.confirm,
+            )
         except HostError as error:
             return Verdict(error.kind, client.hello.generation, error.why)
         except _MovedError:
@@ -84,8 +81,8 @@ class Follower:
         """Run one of the commands that need no confirmation; `to` is the generation it leads to."""
         story = Story(confirms=False)
         try:
-            with _watched(client, _LONGEST + _GRACE):
-                answer = client.ask(do, self._told(story), who=self.who, to=to, **facts)
+            within = _LONGEST + _GRACE
+            answer = client.ask(do, self._told(story), within=within, who=self.who, to=to, **facts)
         except HostError as error:
             return Verdict(error.kind, client.hello.generation, error.why)
         except LostError as error:
@@ -190,19 +187,6 @@ def _tell_lost(at: Place, error: LostError, story: Story) -> None:
     when = f" in {left} s" if sys.stderr.isatty() else ""
     back = "; unless that is confirmed, the host goes back" + when if story.confirms else ""
     cli.progress(f"no connection to {at}{back} ({error})")
-
-
-@contextlib.contextmanager
-def _watched(client: Client, seconds: float) -> Iterator[None]:
-    """End a connection that is silent for so long: one that is shared may be dead, and of that
-    only its master hears."""
-    timer = threading.Timer(seconds, client.link.close)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _what(hello: Hello, number: int, before: Hello, story: Story) -> Verdict | None:
