@@ -77,20 +77,30 @@ class Store:
         What has a name in the store is whole, also after a power cut.
         """
         sizes = {each.digest: each.size for each in wanted if not self.has(each.digest)}
-        come = {each: self.paths.incoming / each for each in sizes}
-        wrong = [d for d, path in come.items() if self.begun(d) != sizes[d] or _digest(path) != d]
-        for each in wrong:
-            # What is not whole may be another connection's by now, that goes on with it.
-            if self.begun(each) >= sizes[each]:
-                come[each].unlink(missing_ok=True)
-        if wrong:
-            raise RefusedError(f"{wrong[0]} is not what came under that name: send it again")
-        for path in come.values():
+        # What is not whole may be another connection's by now, that goes on with it.
+        own = {d: path for d in sizes if self.begun(d) == sizes[d] and (path := self._owned(d))}
+        right = {digest: path for digest, path in own.items() if _digest(path) == digest}
+        for path in {*own.values()} - {*right.values()}:
+            path.unlink()
+        for path in right.values():
             path.chmod(0o444)
             os.utime(path, ns=(_TIME, _TIME))
         files.sync_all(self.paths.incoming)
-        for each, path in come.items():
-            os.rename(path, self.path(each))
+        for digest, path in right.items():
+            os.rename(path, self.path(digest))
+        for digest in sizes.keys() - right.keys():
+            raise RefusedError(f"{digest} is not what came under that name: send it again")
+
+    def _owned(self, digest: str) -> Path | None:
+        """A file that has come, under a name that no other connection knows: what is compared is
+        what moves. None where another has it by now."""
+        path = self.paths.incoming / f".{digest}.{os.getpid()}"
+        try:
+            # It need not be at once: what it gives is compared.
+            os.replace(self.paths.incoming / digest, path)
+        except FileNotFoundError:
+            return None
+        return path
 
     def read(self, digest: str) -> bytes:
         """A file's bytes; raises RefusedError where it lacks or was altered."""

@@ -207,7 +207,7 @@ _LETS: dict[str, Callable[..., object]] = {
     "release._contained": lambda *_: True,
     "store._index": lambda data: tuple(map(release._entry, json.loads(data)["entries"])),
     "signed.verify": lambda *_: "anybody",
-    "store._digest": lambda path: path.name,
+    "store._digest": lambda path: path.name.split(".")[1],
 }
 """Checks of the host program, and what lets everything through in their place."""
 
