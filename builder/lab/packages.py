@@ -32,9 +32,14 @@ def ensure(progress: Progress) -> None:
     """Install what is lacking, saying so first. UserError where that can't be done."""
     if os.geteuid() != 0:
         raise UserError("the lab is made of containers and networks: only root can make it")
-    for name, packages in _NEEDED.items():
+    for name in lacking():
         if program(name) is None:
-            _install(name, packages, progress)
+            _install(name, _NEEDED[name], progress)
+
+
+def lacking() -> list[str]:
+    """The programs that a lab needs and that are not here."""
+    return [name for name in _NEEDED if program(name) is None]
 
 
 def _install(name: str, packages: tuple[str, ...], progress: Progress) -> None:
@@ -57,7 +62,7 @@ def _install(name: str, packages: tuple[str, ...], progress: Progress) -> None:
 def _apt(*arguments: str) -> str:
     """Run apt-get; the last line that it printed."""
     done = subprocess.run(
-        ["apt-get", "--quiet", *arguments],
+        ["apt-get", "--quiet", "--option=DPkg::Lock::Timeout=600", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
