@@ -9,6 +9,7 @@ from pathlib import Path
 
 from builder import inputs, manifest, memo, origin
 from builder.derive import derive
+from builder.flows import plain
 from builder.load import Config, load
 from builder.manifest import Layer, LayerIndex, Object
 from builder.network import Network, PlainHop
@@ -103,7 +104,7 @@ class _Planner:
         planned = plan(network, self.programs, self.host_program)
         objects = tuple(item.stored() for item, _ in planned.objects)
         slim = replace(planned, objects=())
-        self.known[host.name] = memo.Known(key, slim, objects, network.plain)
+        self.known[host.name] = memo.Known(key, slim, objects, plain(network))
         return planned
 
 

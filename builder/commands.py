@@ -97,8 +97,11 @@ def _lines(built: Built, twice: bool) -> Iterator[str]:
         notes.append("built twice, the same bytes")
     folder = built.folder.relative_to(ROOT)
     yield f"{built.host}  {built.release[:12]}  {folder}  ({', '.join(notes)})"
-    for plain in built.plain:
-        yield f"  plain text: {plain.service}, hop {plain.hop}: {plain.reason}"
+    plain = (
+        f"{p.service}, hop {p.hop}: {p.reason}" if p.service else p.reason for p in built.plain
+    )
+    for line in dict.fromkeys(plain):
+        yield f"  plain text: {line}"
     for reason in built.unready:
         yield f"  not to be deployed: {reason}"
 
@@ -114,7 +117,7 @@ def _data(built: Sequence[Built]) -> str:
             "artifacts": [
                 {"name": a.name, "kind": a.kind, "digest": a.digest} for a in b.artifacts
             ],
-            "plain": [{"service": p.service, "hop": p.hop, "reason": p.reason} for p in b.plain],
+            "plain": [dataclasses.asdict(hop) for hop in b.plain],
             "unready": list(b.unready),
         }
         for b in built

@@ -29,7 +29,6 @@ from builder.network import (
     Listener,
     Member,
     Network,
-    PlainHop,
     Routed,
     Secret,
     Trust,
@@ -56,7 +55,6 @@ def derive(site: Site, host: Host, trust: Trust | None = None) -> Network:
         exposed=exposed,
         names=_names(site, host, exposed, roles),
         secrets=_secrets(site, host, members, roles["ca"]),
-        plain=tuple(PlainHop(s.name, p.hop, p.reason) for s in services for p in s.plain),
         trust=trust,
     )
 

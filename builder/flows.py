@@ -1,6 +1,7 @@
-"""Which connections may begin, and why: derived from what is declared, nothing else is allowed.
+"""Which connections may begin, and why: derived from what is declared, nothing else is allowed; and
+which of them go unencrypted.
 
-The firewall kinds write these down; docs and `diff` show them.
+The firewall kinds write these down; docs and `diff` show them, and each build what is plain.
 """
 
 from __future__ import annotations
@@ -9,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from builder.network import CA_PORT, PLAIN_MESH_PORT, Network, Routed
+from builder.model import Hop
+from builder.network import CA_PORT, PLAIN_MESH_PORT, Network, PlainHop, Routed
 
 ANY, OUTSIDE, DNS = "(any)", "(outside)", "(dns)"
 """Ends that are no member, and that no name can be: everyone; what is in no network of the host's
@@ -80,3 +82,43 @@ def _upkeep(guest: str) -> Iterator[Flow]:
     yield Flow(guest, OUTSIDE, "tcp", 80, "updates")
     yield Flow(guest, OUTSIDE, "tcp", 443, "updates")
     yield Flow(guest, OUTSIDE, "udp", 123, "time")
+
+
+_CHALLENGE = "proofs for certificates, /.well-known/acme-challenge/ on port 80 alone"
+_REDIRECT = "the way from http to https, an answer without content on port 80"
+
+
+def plain(network: Network) -> tuple[PlainHop, ...]:
+    """All that goes unencrypted: first what was asked for, then what every network has.
+
+    What guests fetch from outside (updates, DNS, time) is their programs' own.
+    """
+    found = [
+        PlainHop(routed.service.name, asked.hop, asked.reason, *ends)
+        for routed in network.services
+        for asked in routed.service.plain
+        for ends in _ends(network, routed, asked.hop)
+    ]
+    gateway, ca = network.gateway.guest.name, network.ca.guest.name
+    for flow in _certificates(network):
+        if flow.source == ca:
+            found.append(PlainHop("", "challenge", _CHALLENGE, ca, flow.destination, flow.port))
+    if any(c.directory and c.challenge == "webroot" for c in network.gateway.certificates):
+        found.append(PlainHop("", "challenge", _CHALLENGE, ANY, gateway, 80))
+    found.append(PlainHop("", "redirect", _REDIRECT, ANY, gateway, 80))
+    return tuple(found)
+
+
+def _ends(network: Network, routed: Routed, hop: Hop) -> Iterator[tuple[str, str, int]]:
+    gateway, mesh = network.gateway.guest.name, network.mesh.guest.name
+    if hop == "outside":
+        exposed = [x for x in network.exposed if x.service.name == routed.service.name]
+        tcp = routed.service.protocol == "tcp"
+        for port in dict.fromkeys(x.port if tcp else 80 for x in exposed):
+            yield ANY, gateway, port
+    elif hop == "mesh":
+        for source in (*([gateway] if routed.service.expose else []), *callers(network, routed)):
+            yield source, mesh, PLAIN_MESH_PORT
+    else:
+        for backend in routed.backends:
+            yield mesh, backend.name, backend.port

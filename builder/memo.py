@@ -110,6 +110,6 @@ def _known(host: str, data: Mapping[str, object]) -> Known:
         artifacts=tuple(Made(*each) for each in listed("artifacts")),
         unready=tuple(listed("unready")),
     )
-    hops: list[Mapping[str, str]] = listed("plain")  # type: ignore[assignment]
+    hops: list[Mapping[str, object]] = listed("plain")  # type: ignore[assignment]
     plain = tuple(PlainHop(**hop) for hop in hops)  # type: ignore[arg-type]
     return Known(str(data["key"]), planned, tuple(listed("objects")), plain)

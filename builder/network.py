@@ -151,11 +151,15 @@ class Trust:
 
 @dataclass(frozen=True, slots=True)
 class PlainHop:
-    """A hop that goes unencrypted because it was asked for."""
+    """What goes unencrypted, between ends as a flow has them: a service's hop for which that was
+    asked, or, without a service, what every network has."""
 
     service: str
-    hop: Hop
+    hop: Hop | Literal["challenge", "redirect"]
     reason: str
+    source: str
+    destination: str
+    port: int
 
 
 def ends(host: Host) -> tuple[Guest | Machine, ...]:
@@ -188,7 +192,6 @@ class Network:
     exposed: tuple[Exposed, ...]
     names: tuple[tuple[str, tuple[Address, ...]], ...]
     secrets: tuple[Secret, ...]
-    plain: tuple[PlainHop, ...]
     trust: Trust | None
 
     @property

@@ -204,7 +204,7 @@ KNOWN = Known(
     "key",
     Plan("pve1", b'{"a":"\xc3\xa4"}\n', (), ("nginx",), (), ("no CA",)),
     ("0-a", "1-b"),
-    (PlainHop("chat", "mesh", "a switch that cannot"),),
+    (PlainHop("chat", "mesh", "a switch that cannot", "gateway", "mesh", 8080),),
 )
 
 
