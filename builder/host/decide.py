@@ -175,8 +175,8 @@ class GuestEffect:
     """What is done with a guest: `what` is start, restart, leave (ours no more), retire (nor was it
     there before us), hot, owe (a restart that its release refuses) or switch; for a switch its
     slotted daemons that changed, and the other units that did, whether they start `anew` from the
-    folder that they run from already, and the `dropped` folder whose slots go; for hot and owe the
-    `keys` that it is for, and what the configuration `was`."""
+    folder that they run from already, the `dropped` folder whose slots go, and the units that are
+    `gone`; for hot and owe the `keys` that it is for, and what the configuration `was`."""
 
     number: int
     what: str
@@ -186,6 +186,7 @@ class GuestEffect:
     was: str = ""
     anew: bool = False
     dropped: str = ""
+    gone: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -317,16 +318,20 @@ def _switch(number: int, before: Overlay, after: Overlay) -> GuestEffect:
         if _touched(differs, (f"{name}/", f"programs/{name}/", "slots/", f"units/phoenix-{name}@"))
     )
     slotted = tuple(f"phoenix-{name}@" for name in (*before.daemons, *after.daemons))
-    units = []
-    for path in sorted(after.entries):
-        name = path.removeprefix("units/")
-        if not path.startswith("units/") or "/" in name or name.startswith(slotted):
-            continue
+    wanted, units = _units(after, slotted), []
+    for name in wanted:
         stem = name.rpartition(".")[0].removeprefix("phoenix-")
-        if _touched(differs, (path, f"{stem}/", f"programs/{stem}/")):
+        if _touched(differs, (f"units/{name}", f"{stem}/", f"programs/{stem}/")):
             units.append(name)
+    gone = tuple(name for name in _units(before, slotted) if name not in wanted)
     dropped = before.folder if {*before.daemons} - {*after.daemons} else ""
-    return GuestEffect(number, "switch", daemons, tuple(units), anew=anew, dropped=dropped)
+    return GuestEffect(number, "switch", daemons, tuple(units), (), "", anew, dropped, gone)
+
+
+def _units(overlay: Overlay, slotted: tuple[str, ...]) -> list[str]:
+    """A guest's units, but for those of its slots."""
+    names = (path.removeprefix("units/") for path in overlay.entries if path.startswith("units/"))
+    return sorted(name for name in names if "/" not in name and not name.startswith(slotted))
 
 
 def _touched(differs: Iterable[str], places: tuple[str, ...]) -> bool:

@@ -28,6 +28,10 @@ def switch(platform: Platform, effect: GuestEffect, ask: Ask, limit: float) -> N
     if effect.dropped:
         # Its units are known until the next line, and its script is in no newer folder.
         _inside(platform, guest, f"/opt/phoenix/{effect.dropped}/bin/phoenix-slots", "off")
+    if effect.gone:
+        # As long as systemd knows them; of what it does not, it says 5.
+        stop = f"systemctl stop {' '.join(effect.gone)} || [ $? = 5 ]"
+        _inside(platform, guest, "sh", "-c", stop)
     _inside(platform, guest, "systemctl", "daemon-reload")
     _inside(platform, guest, "systemctl", "start", "phoenix-names.service")
     for daemon in effect.daemons:

@@ -49,3 +49,12 @@ def test_the_slots_of_a_dropped_daemon_go():
     found = _effect(before, _overlay({"names/hosts": "1"}, folder="new"))
     assert found
     assert (found.dropped, found.daemons) == ("old", ())
+
+
+def test_units_that_are_gone_are_stopped():
+    timer, wants = "units/phoenix-acme.timer", "units/multi-user.target.wants/phoenix-acme.timer"
+    before = _overlay({FRONT: "1", timer: "1", wants: "1"}, daemons=("nginx",))
+    kept = {FRONT: "1", "units/phoenix-new.timer": "1"}
+    found = _effect(before, _overlay(kept, daemons=("nginx",)))
+    assert found
+    assert (found.gone, found.units) == (("phoenix-acme.timer",), ("phoenix-new.timer",))
