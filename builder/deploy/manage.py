@@ -182,7 +182,8 @@ def render(host: str, verdict: Verdict, found: Plain) -> list[str]:
 
 
 def _first_to_end(found: Plain) -> list[str]:
-    held = sorted(found.get("certificates", ()), key=lambda each: int(each["left"]))
+    there = [each for each in found.get("certificates", ()) if each["life"]]
+    held = sorted(there, key=lambda each: int(each["left"]))
     return [
         f"  {len(held)} certificates; the first to end is that of {first['name']} "
         f"in guest {first['guest']}, in {first['left'] // 3600} h"

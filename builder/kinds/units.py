@@ -81,11 +81,10 @@ def view(network: Network, member: Member) -> tuple[Unit, ...]:
         found += _traefik()
     if member.guest.role == "ca":
         found.append(Unit("ca", "phoenix-step-ca.service", {"user": STEP_CA.name}))
+        found += [Unit("ca", f"phoenix-step-ca-clock.{kind}", {}) for kind in ("service", "timer")]
     ordered = tuple(c for c in member.certificates if c.files is None)
     if ordered:
-        # nginx reads a certificate at each handshake, Traefik when it is told to.
-        after = _REREAD if member.daemon == "traefik" else ""
-        found += _acme_units(network, ordered, after)
+        found += _acme_units(network, ordered, member.daemon)
         # What is to be ordered may have changed with the generation.
         found.append(Unit("acme", "phoenix-acme.path", {}))
     return tuple(found)
@@ -120,9 +119,9 @@ def _traefik() -> Iterable[Unit]:
 
 
 def _acme_units(
-    network: Network, certificates: tuple[Certificate, ...], after: str = ""
+    network: Network, certificates: tuple[Certificate, ...], daemon: str = ""
 ) -> Iterable[Unit]:
-    """The ACME client's units; `after` is a unit that is started when certificates are well."""
+    """The ACME client's units beside this slotted daemon."""
     tokens = {
         f"{c.directory.name}.{variable}"
         for c in certificates
@@ -134,7 +133,9 @@ def _acme_units(
         "certificates": CERTIFICATES.name,
         "credentials": sorted(tokens),
         "standalone": any(c.challenge == "standalone" for c in certificates),
-        "after": after,
+        # nginx reads a certificate at each handshake, Traefik when it is told to.
+        "after": _REREAD if daemon == "traefik" else "",
+        "nginx": daemon == "nginx",
         "limit": 60 + sum(_ORDER[c.challenge] for c in certificates),
     }
     yield Unit("acme", "phoenix-acme.service", values)

@@ -80,22 +80,89 @@ def test_slots(changed: str, current: bool, tmp_path: Path):
     )
 
 
+ORDER = "order a.internal RENEW ca.internal:9000 "
+
+
 @pytest.mark.parametrize(
-    ("begins", "ends", "said"),
-    [(-10, 90, ""), (-60, 40, ""), (-80, 20, "ends in 20 days, and was not renewed"),
-     (-80, -1, "is over")],
-)  # fmt: skip
-def test_certificates(begins: int, ends: int, said: str):
-    place = "certificate /var/x/a.internal/certificate.pem"
-    _, (held,) = _look(f"{place}\n{_pem(begins, ends)}{_pem(0, 900)}")
+    ("begins", "ends", "order", "said"),
+    [
+        (-10, 90, "30", ""),
+        (-60, 40, "30", ""),
+        (-76, 24, "30", ""),
+        (-80, 20, "30", "ends at DATE, and was not renewed"),
+        # Due when little is left, as it is declared.
+        (-80, 20, "5", ""),
+        (-97, 3, "5", "ends at DATE, and was not renewed"),
+        # Of a public directory, a third.
+        (-74, 26, "0", ""),
+        (-76, 24, "0", "ends at DATE, and was not renewed"),
+        # Delivered.
+        (-80, 20, "", ""),
+        (-90, 10, "", "ends at DATE, and was not renewed"),
+        (-80, -1, "30", "ended at DATE"),
+        (1, 90, "30", "is not valid until DATE"),
+    ],
+)
+def test_certificates(begins: int, ends: int, order: str, said: str):
+    lines = ORDER.replace("RENEW", str(int(order) * DAY)) + "\n" if order else ""
+    _, (held,) = _look(f"{lines}certificate a.internal\n{_pem(begins, ends)}{_pem(0, 900)}")
     assert (held.name, held.life) == ("a.internal", (ends - begins) * DAY)
     assert abs(held.left - ends * DAY) < 3600
     told = [*seen.faults("g", (), (held,))]
-    assert told == ([f"guest 101 (g): the certificate of a.internal {said}"] if said else [])
+    when = NOW + datetime.timedelta(days=begins if begins > 0 else ends)
+    said = said.replace("DATE", f"{when:%Y-%m-%d %H:%M} UTC")
+    has = f"guest 101 (g) has a certificate of a.internal that {said}"
+    assert told == ([has] if said else [])
+
+
+def test_what_a_guest_waits_for():
+    """That there is no certificate yet, and why; also of one that is not renewed."""
+    order = ORDER.replace("RENEW", str(30 * DAY))
+    _, (none,) = _look(f"{order}connection refused\ncertificate a.internal\n")
+    waits = "guest 101 (g) waits for the certificate of a.internal from ca.internal:9000"
+    assert [*seen.faults("g", (), (none,))] == [f"{waits}: connection refused"]
+    _, (unasked,) = _look(f"{order}\ncertificate a.internal\n")
+    assert [*seen.faults("g", (), (unasked,))] == [waits]
+    _, (late,) = _look(f"{order}no: of course\ncertificate a.internal\n{_pem(-80, 20)}")
+    (said,) = seen.faults("g", (), (late,))
+    assert said.endswith(", and was not renewed: no: of course")
+
+
+def test_the_script_shows_what_is_ordered_and_what_was_delivered(tmp_path: Path):
+    """A certificate that nobody wants any more is not looked at."""
+    places = {
+        "/opt/phoenix/current": tmp_path / "current", "/opt/phoenix-secrets": tmp_path / "secrets",
+        "/var/lib/phoenix": tmp_path / "state",
+    }  # fmt: skip
+    for path, text in {
+        "current/acme/certificates": "# NAME\n"
+        "a webroot site 60 https://ca:9000/acme/directory e - - - a\n"
+        "b standalone public/own 0 https://198.18.0.1/d e - - - b\n",
+        "state/acme/failed/b": "not there\n",
+        "state/certificates/a/certificate.pem": _pem(-1, 9),
+        "state/certificates/old/certificate.pem": _pem(-9, -1),
+        "secrets/current/c.crt": _pem(-1, 9),
+        "secrets/current/c.key": "a key\n",
+    }.items():
+        place = tmp_path / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text)
+    script = seen.SCRIPT
+    for path, place in places.items():
+        script = script.replace(path, str(place))
+    done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert "a key" not in done.stdout
+    _, found = _look(done.stdout)
+    assert [(each.name, each.life, each.renewed, each.source, each.why) for each in found] == [
+        ("a", 10 * DAY, 60, "ca:9000", ""),
+        ("b", 0, 0, "198.18.0.1", "not there"),
+        ("c", 10 * DAY, 0, "", ""),
+    ]
 
 
 def test_what_is_no_certificate_is_passed_over():
-    assert _look("certificate /x/a/certificate.pem\ngarbage\n") == ((), ())
+    assert _look("certificate a\ngarbage\n") == ((), ())
     assert _look("") == ((), ())
 
 

@@ -47,7 +47,9 @@ def test_who_gets_what() -> None:
     common = names | {"users.service"}
     acme = {"acme.service", "acme.timer", "acme.path"}
     nginx = {"slots.service", "nginx@.service", "nginx-logs.service", "nginx-logs.timer"} | acme
-    assert found["step-ca"] == common | {"step-ca.service"}
+    assert found["step-ca"] == common | {
+        "step-ca.service", "step-ca-clock.service", "step-ca-clock.timer",
+    }  # fmt: skip
     assert found["nginx-gateway"] == found["webui"] == common | nginx
     assert found["traefik-mesh"] == common | acme | {
         "slots.service", "traefik@.service", "traefik-certificate.service",
