@@ -186,6 +186,7 @@ def host(data: Data) -> Host:
         services=tuple(sorted(data["services"])) if "services" in data else None,
         ingress4=ingress.get("ipv4", True),
         ingress6=ingress.get("ipv6", False),
+        scrapers=tuple(data.get("watch", {}).get("scrapers", ())),
         bridges=tuple(_bridge(n, b) for n, b in sorted(data["bridges"].items())),
         guests=tuple(_guest(n, {**defaults, **g}) for n, g in sorted(data["guests"].items())),
         machines=tuple(_machine(n, m) for n, m in sorted(data.get("machines", {}).items())),

@@ -18,6 +18,7 @@ from builder.model import (
     Site,
 )
 from builder.network import (
+    METRICS_PORT,
     PLAIN_MESH_PORT,
     SLOT_A,
     SLOT_B,
@@ -41,7 +42,7 @@ def derive(site: Site, host: Host, trust: Trust | None = None) -> Network:
     host = _with_macs(site, host)
     services = tuple(_realised(site, host))
     exposed = _exposed(services)
-    members = tuple(_member(site, guest, services, exposed) for guest in host.guests)
+    members = tuple(_member(site, host, guest, services, exposed) for guest in host.guests)
     routed = tuple(_routed(site, service, members, host) for service in services)
     roles = {m.guest.role: m for m in members}
     return Network(
@@ -123,6 +124,7 @@ def _exposed(services: tuple[Service, ...]) -> tuple[Exposed, ...]:
 
 def _member(
     site: Site,
+    host: Host,
     guest: Guest,
     services: tuple[Service, ...],
     exposed: tuple[Exposed, ...],
@@ -139,6 +141,8 @@ def _member(
         ports = {443}
         if any(s.is_plain("mesh") for s in services):
             ports.add(PLAIN_MESH_PORT)
+        if host.scrapers:
+            ports.add(METRICS_PORT)
         # tcp is told apart by the name in the handshake, so an exposed tcp service needs one too.
         named = (s for s in services if s.inside or s.protocol == "tcp")
         names = (fqdn, *(inside_name(site, s) for s in named))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from builder.model import Hop
-from builder.network import CA_PORT, PLAIN_MESH_PORT, Network, PlainHop, Routed
+from builder.network import CA_PORT, METRICS_PORT, PLAIN_MESH_PORT, Network, PlainHop, Routed
 
 ANY, OUTSIDE, DNS = "(any)", "(outside)", "(dns)"
 """Ends that are no member, and that no name can be: everyone; what is in no network of the host's
@@ -35,6 +35,10 @@ class Flow:
 def flows(network: Network) -> tuple[Flow, ...]:
     """All flows of a host's network, in the order of the way from outside to the services."""
     found = [*_from_outside(network), *_between_services(network), *_certificates(network)]
+    found += [
+        Flow(scraper, network.mesh.guest.name, "tcp", METRICS_PORT, "metrics")
+        for scraper in sorted(network.host.scrapers)
+    ]
     for member in network.members:
         found += _upkeep(member.guest.name)
     return tuple(dict.fromkeys(found))
@@ -45,7 +49,8 @@ def _from_outside(network: Network) -> Iterator[Flow]:
     for listener in network.gateway.listeners:
         yield Flow(ANY, gateway, "tcp", listener.port, "clients")
     for listener in network.mesh.listeners:
-        yield Flow(gateway, mesh, "tcp", listener.port, "gateway to mesh")
+        if listener.port != METRICS_PORT:
+            yield Flow(gateway, mesh, "tcp", listener.port, "gateway to mesh")
 
 
 def _between_services(network: Network) -> Iterator[Flow]:

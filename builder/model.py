@@ -319,7 +319,8 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One host; `reach` is its address for ssh; `services` None: it realises all of the site's."""
+    """One host; `reach` is its address for ssh; `services` None: it realises all of the site's;
+    `scrapers` are the guests and machines that may read the mesh's metrics."""
 
     name: str
     platform: Platform
@@ -331,6 +332,7 @@ class Host:
     services: tuple[str, ...] | None
     ingress4: bool
     ingress6: bool
+    scrapers: tuple[str, ...]
     bridges: tuple[Bridge, ...]
     guests: tuple[Guest, ...]
     machines: tuple[Machine, ...]

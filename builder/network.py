@@ -30,6 +30,10 @@ CA_PORT = 9000
 PLAIN_MESH_PORT = 8080
 """Where the mesh takes requests of services whose hop `mesh` is plain."""
 
+METRICS_PORT = 9443
+"""Where the mesh tells its metrics to declared scrapers. The highest of its ports, so that its
+coming and going moves no other port of a slot."""
+
 SLOT_A, SLOT_B = 20000, 21000
 """First port of each slot; listener number i of a daemon is on SLOT + i."""
 

@@ -77,6 +77,7 @@ HOST_RULES: tuple[HostRule, ...] = (
     reachable.dns_families,
     reachable.directories,
     services.unknown_names,
+    services.unknown_scrapers,
     services.addressed_backends,
     exposure.names,
     exposure.cookies,

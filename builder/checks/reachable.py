@@ -64,6 +64,8 @@ def _pairs(site: Site, host: Host) -> Iterator[tuple[End, End, str]]:
         for caller in (service.inside.callers or ()) if service.inside else ():
             if caller in ends:
                 yield ends[caller], mesh, f"calls of service '{service.name}'"
+    for scraper in (ends[name] for name in host.scrapers if name in ends):
+        yield scraper, mesh, "metrics"
     keep = certified(site, host)
     for guest in host.guests:
         if guest in (gateway, mesh) or (guest.name in keep and guest.interfaces):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from builder.checks.addresses import end_addresses, whole
-from builder.checks.places import backend_place, exposure_place, service_place
+from builder.checks.places import backend_place, exposure_place, host_place, service_place
 from builder.checks.realised import realised
 from builder.derive import inside_name
 from builder.model import Backend, Host, Limits, Plain, Service, Site
@@ -36,6 +36,15 @@ def unknown_names(site: Site, host: Host) -> Iterator[Finding]:
                 message = f"caller '{caller}' is no guest or machine; {known(caller, every)}"
                 place = service_place(service) / "inside" / "callers" / i
                 yield Finding(place, message, "unknown-guest")
+
+
+def unknown_scrapers(_: Site, host: Host) -> Iterator[Finding]:
+    """Scrapers that nothing of the name is declared for."""
+    every = [e.name for e in ends(host)]
+    for i, name in enumerate(host.scrapers):
+        if name not in every:
+            message = f"scraper '{name}' is no guest or machine; {known(name, every)}"
+            yield Finding(host_place(host) / "watch" / "scrapers" / i, message, "unknown-guest")
 
 
 def backends(site: Site) -> Iterator[Finding]:

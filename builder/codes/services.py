@@ -16,8 +16,8 @@ SERVICES = {
         "realises.",
     ),
     "unknown-guest": Code(
-        "A caller that is no guest or machine of the host.",
-        "The caller that was meant would be refused by mesh and firewall.",
+        "A caller or scraper that is no guest or machine of the host.",
+        "The one that was meant would be refused by mesh and firewall.",
     ),
     "backend-target": Code(
         "A backend that says both or neither of `name` and `address`.",

@@ -17,6 +17,7 @@ from builder.kinds import (
     step_ca,
     traefik,
     units,
+    watch,
 )
 from builder.kinds.artifact import Kind
 
@@ -32,6 +33,7 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
         "firewall": firewall,
         "slots": slots,
         "units": units,
+        "watch": watch,
         "join": join,
     }
 )

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from builder import emit
 from builder.emit.fixed import fixed
-from builder.kinds import acme, names, units
+from builder.kinds import acme, names, units, watch
 from builder.kinds.artifact import Artifact, KitFiles
 from builder.model import Address, Machine
 from builder.network import Certificate, Network
@@ -38,6 +38,7 @@ def _files(network: Network, machine: Machine) -> Iterable[Entry]:
     yield from overlay
     fqdn = network.fqdn(machine.name)
     values = {"name": machine.name, "address": machine.address, "fqdn": fqdn, "units": ENABLED}
+    values["watch"] = machine.name in network.host.scrapers
     yield File("README", emit.template("join/README.j2")(vm=machine.vm or 0, **values))
     if machine.vm is not None:
         yield File("cloud-init/user-data", _user_data(fqdn, overlay))
@@ -52,6 +53,8 @@ def _overlay(network: Network, machine: Machine) -> Iterable[File]:
     yield File("bin/phoenix-acme", fixed("acme/bin/phoenix-acme"), 0o755)
     yield File("acme/certificates", acme.orders(network, (own,)))
     yield from units.for_machine(network, own)
+    if machine.name in network.host.scrapers:
+        yield from watch.files(network)
 
 
 def _user_data(fqdn: str, overlay: Iterable[File]) -> bytes:

@@ -3,7 +3,8 @@
 It judges only packets between an uplink and a bridge of ours; all others pass, and none that is for
 the host itself is ever dropped. From an uplink nothing enters but answers, and what is translated:
 the gateway's ports at the uplink's address lead to the gateway guest, also for the host itself and
-for guests (hairpin).
+for guests (hairpin). A declared machine outside has a route to the guests, and enters for what it
+is declared for: calls, orders of its certificate, metrics.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from ipaddress import IPv4Interface, IPv6Interface, IPv6Network
 from typing import Literal
 
 from builder.kinds.conf import home, own_addresses
-from builder.kinds.permits import FAMILY, Family
+from builder.kinds.permits import FAMILY, Family, permits
 from builder.model import Address, Bridge, Uplink
 from builder.network import Network
 
@@ -64,6 +65,17 @@ class Direct:
 
 
 @dataclass(frozen=True, slots=True)
+class Admitted:
+    """What a machine outside may begin, which comes to a guest's own address by its routes."""
+
+    family: Family
+    source: str
+    target: str
+    port: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Nat:
     """The whole table. `entries` are the interfaces from which the uplink's address is
     translated; `zoned` sets the connections of PVE's firewall bridges apart."""
@@ -75,6 +87,7 @@ class Nat:
     masquerades: tuple[Masquerade, ...]
     ingresses: tuple[Ingress, ...]
     direct: tuple[Direct, ...]
+    admitted: tuple[Admitted, ...]
 
 
 def routed6(bridge: Bridge) -> bool:
@@ -98,6 +111,7 @@ def view(network: Network) -> Nat:
         masquerades=tuple(dict.fromkeys(m for each, up in ways for m in _masquerades(each, up))),
         ingresses=tuple(_ingresses(network, bridge, bridge.uplink)) if bridge.uplink else (),
         direct=tuple(_direct(network, bridge)),
+        admitted=tuple(_admitted(network)),
     )
 
 
@@ -153,3 +167,15 @@ def _direct(network: Network, bridge: Bridge) -> Iterator[Direct]:
     target = network.gateway.guest.address6
     if network.host.ingress6 and target and routed6(bridge) and not _local(home(bridge, target)):
         yield Direct(bridge.name, str(target))
+
+
+def _admitted(network: Network) -> Iterator[Admitted]:
+    outside = {
+        str(address)
+        for machine in network.host.machines
+        if machine.vm is None
+        for address in network.addresses(machine.name)
+    }
+    for p in permits(network):
+        if p.source in outside and p.protocol == "tcp":
+            yield Admitted(FAMILY[p.version], p.source, p.destination, p.port, p.reason)

@@ -26,7 +26,14 @@ from typing import Any
 
 from builder import emit
 from builder.kinds.artifact import Artifact, GuestFiles
-from builder.kinds.traefik_static import CERTIFICATES, ENTRY, PLAIN_ENTRY, ROOT, static
+from builder.kinds.traefik_static import (
+    CERTIFICATES,
+    ENTRY,
+    METRICS_ENTRY,
+    PLAIN_ENTRY,
+    ROOT,
+    static,
+)
 from builder.model import Address, Health
 from builder.network import Backend, Network, Routed
 from builder.tree import Entry, File, Link, Tree
@@ -209,13 +216,25 @@ def _shared(network: Network) -> Data:
     folder = f"{CERTIFICATES}/{network.mesh.fqdn}"
     certificate = {"certFile": f"{folder}/certificate.pem", "keyFile": f"{folder}/key.pem"}
     api = {"entryPoints": ["api"], "rule": "PathPrefix(`/api`)", "service": "api@internal"}
+    routers = {"api": api, **_metrics(network)}
     return {
         "tls": {
             "certificates": [certificate],
             "options": {"default": {"minVersion": "VersionTLS12", "sniStrict": True}},
         },
-        "http": {"routers": {"api": api}},
+        "http": {"routers": routers},
     }
+
+
+def _metrics(network: Network) -> Data:
+    """The way to the metrics, for scrapers alone."""
+    clients = tuple(a for name in sorted(network.host.scrapers) for a in network.addresses(name))
+    if not clients:
+        return {}
+    rule = f"Path(`/metrics`) && {_any_of(clients)}"
+    service = "prometheus@internal"
+    router = {"entryPoints": [METRICS_ENTRY], "rule": rule, "service": service, "tls": {}}
+    return {"metrics": router}
 
 
 def _service(mesh: Mesh) -> Data:
@@ -295,10 +314,13 @@ def _router(mesh: Mesh, route: Route) -> Data:
 
 def _client_rules(route: Route) -> Iterable[str]:
     if route.clients:
-        any_of = " || ".join(f"ClientIP(`{address}`)" for address in route.clients)
-        yield f"({any_of})"
+        yield _any_of(route.clients)
     for address in route.others:
         yield f"!ClientIP(`{address}`)"
+
+
+def _any_of(clients: Iterable[Address]) -> str:
+    return f"({' || '.join(f'ClientIP(`{address}`)' for address in clients)})"
 
 
 def _transport(mesh: Mesh, child: Child) -> Data:

@@ -119,6 +119,22 @@ def test_internal_bridges_are_closed_from_outside(further: World) -> None:
     further.rules()
 
 
+def test_a_machine_outside_enters_for_what_it_is_declared_for() -> None:
+    """By its own routes: metrics here, orders of its certificate; nobody else beside it does."""
+    host = data()
+    host["machines"] = {"monitor": {"address": LAN}, "workstation": host["machines"]["workstation"]}
+    host["watch"] = {"scrapers": ["monitor"]}
+    serve = {"g102": [443, 9443], "g103": [22, 9000], "g111": [8000]}
+    calls = [("lan", f"10.0.0.{end}", port)
+             for end, port in ((102, 9443), (103, 9000), (103, 22), (111, 8000))]  # fmt: skip
+    with World(network(host)) as world:
+        found = [world.ask(calls, serve=serve, source=source) for source in (LAN, "192.168.1.1")]
+        assert [a.server for a in found[0]] == ["g102", "g103", "", ""]
+        assert [a.server for a in found[1]] == [""] * 4
+        world.load(_twin(world, "accept comment"))
+        assert {a.server for a in world.ask(calls, serve=serve, source=LAN)} == {""}
+
+
 TWINS = [
     ("goto entering", ("lan", "10.0.0.111", 8000), f"g111 {LAN}"),
     ("masquerade", ("g111", LAN, 443), "lan 10.0.0.111"),

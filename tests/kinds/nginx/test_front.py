@@ -128,6 +128,16 @@ def test_a_request_without_an_id_gets_one(front: Served) -> None:
     assert len(front.programs["web"].asked[-1].header("x-request-id") or "") == 32
 
 
+@pytest.mark.parametrize("given", ["x" * 129, 'a"b', "\xff", "a b"])
+def test_what_is_no_id_is_replaced(front: Served, given: str) -> None:
+    with front.client(WEB) as stream:
+        got = ask(stream, NAME, "/", f"X-Request-Id: {given}")
+    (told,) = got.headers["x-request-id"]
+    assert told == front.programs["web"].asked[-1].header("x-request-id")
+    assert len(told) == 32
+    assert told in [x["id"] for x in front.nginx.lines()]
+
+
 def test_program_that_is_down(front: Served) -> None:
     with front.client(LLM) as stream:
         assert ask(stream, NAME).status == 502

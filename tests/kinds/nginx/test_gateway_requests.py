@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import threading
@@ -91,6 +92,43 @@ def test_log(gateway: Gateway) -> None:
     }  # fmt: skip
     assert {name: line[name] for name in expected} == expected
     assert float(str(line["upstream_seconds"])) >= 0
+
+
+def test_log_of_what_is_no_utf8(gateway: Gateway) -> None:
+    """Whatever bytes a client sends, each line is JSON in UTF-8 (which reading it shows)."""
+    bad, good = (
+        "\xc0\xaf\xed\xa0\x80\xf5\xff",
+        "gr\u00fc\u00df\U0001f600".encode().decode("latin-1"),
+    )
+    for agent, path, logged in (
+        (bad, "/%ff%c0%af?token=%fe", "/%ff%c0%af"),
+        (f"a{bad}", f"/raw{bad}", "/raw"),
+        (good, "/gr%c3%bc%c3%9f", "/gr\u00fc\u00df"),
+    ):
+        gateway.get(HOME, path, f"User-Agent: {agent}", "X-Request-Id: theirs", source=NEAR)
+        seen = gateway.last().header("x-request-id")
+        [line] = [x for x in gateway.nginx.lines() if x["id"] == seen]
+        assert line["path"] == logged
+        assert line["agent"] == ("gr\u00fc\u00df\U0001f600" if agent == good else "(not UTF-8)")
+    with gateway.client(HOME) as stream, contextlib.suppress(EOFError):
+        ask(stream, f"a{bad}b")
+    assert "(not UTF-8)" in [x["host"] for x in gateway.nginx.lines()]
+
+
+def test_the_client_is_told_the_id(gateway: Gateway) -> None:
+    """Of an answer that has an id, that one; of one without, or of an error of ours, our own."""
+    got = gateway.get(HOME, "/", source=NEAR)
+    assert got.headers["x-request-id"] == [gateway.last().header("x-request-id")]
+    refused = gateway.get(HOME, "/", source=FAR)
+    assert refused.status == 403
+    assert refused.headers["x-request-id"][0] in [x["id"] for x in gateway.nginx.lines()]
+
+    def own(stream: socket.socket, _: Asked) -> None:
+        stream.sendall(b"HTTP/1.1 200 OK\r\nX-Request-Id: program\r\nContent-Length: 0\r\n\r\n")
+
+    gateway.answers.append(own)
+    assert gateway.get(HOME, "/", source=NEAR).headers["x-request-id"] == ["program"]
+    gateway.answers.remove(own)
 
 
 # --- limits

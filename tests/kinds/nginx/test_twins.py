@@ -71,8 +71,21 @@ TWINS = (
     Twin(R.test_the_mesh_decides_alike, HOME, "(?s)", ""),
     Twin(R.test_the_client_is_not_believed, "http.conf", "r $remote_addr", "r $http_forwarded"),
     Twin(R.test_the_client_is_not_believed, "http.conf", 'header Forwarded "";', "header X 1;"),
-    Twin(R.test_log, "settings.conf", '"path":"$uri"', '"path":"$request_uri"'),
+    Twin(R.test_log, "settings.conf", '"path":"$phoenix_path"', '"path":"$request_uri"'),
     Twin(R.test_log, "settings.conf", "escape=json", "escape=none"),
+    Twin(R.test_log_of_what_is_no_utf8, "settings.conf", '"$phoenix_path"', '"$uri"'),
+    Twin(R.test_log_of_what_is_no_utf8, "settings.conf", '"$phoenix_agent"', '"$http_user_agent"'),
+    Twin(R.test_log_of_what_is_no_utf8, "settings.conf", '"$phoenix_host"', '"$host"'),
+    Twin(
+        R.test_log_of_what_is_no_utf8,
+        "http.conf",
+        "default $request_id",
+        "default $http_x_request_id",
+    ),
+    Twin(
+        R.test_the_client_is_told_the_id, "server.conf", "add_header X-Request-Id", "add_header X"
+    ),
+    Twin(F.test_what_is_no_id_is_replaced, "http.conf", "{1,128}", "+", {"given": "x" * 129}),
     Twin(R.test_rate, RATED, "burst=1", "burst=9"),
     Twin(R.test_an_ipv6_client_is_its_network, "clients.conf", "{8}).{8}", "{9}).{7}"),
     Twin(R.test_body, SMALL, "client_max_body_size 1024", "client_max_body_size 0"),
@@ -105,7 +118,7 @@ TWINS = (
     Twin(F.test_handshakes, "stream.conf", "default -", f"default {F.NAME}"),
     Twin(F.test_the_programs_see_the_client, "http.conf", "Host $http_host", "Host $host:1"),
     Twin(F.test_the_programs_see_the_client, "http.conf", "body_size 0", "body_size 1m"),
-    Twin(F.test_a_request_without_an_id_gets_one, "http.conf", '"" $request_id;', ""),
+    Twin(F.test_a_request_without_an_id_gets_one, "http.conf", "default $request_id;", ""),
     Twin(F.test_web_socket_and_stream, "sites/llm.conf", "upgrades 1", "upgrades 0"),
     Twin(
         F.test_client_gone,
