@@ -24,7 +24,6 @@ from . import (
     guests,
     perform,
     probe,
-    report,
     transaction,
     unit,
 )
@@ -36,7 +35,6 @@ from .paths import Paths
 from .platforms import Platform, platform
 from .release import Release
 from .schema import RefusedError
-from .serve import Session
 from .state import load_journal, load_record
 from .store import Store
 from .transaction import Limits
@@ -113,6 +111,8 @@ def guarded(given: argparse.Namespace) -> None:
 
 def status(_given: argparse.Namespace) -> None:
     """Print what runs, and how it differs from what is declared."""
+    from . import report
+
     json.dump(report.look(_host()), sys.stdout, indent=2)
     print()
 
@@ -228,6 +228,8 @@ def version(_given: argparse.Namespace) -> None:
 
 def serve(_given: argparse.Namespace) -> None:
     """Talk with the deployer."""
+    from .serve import Session
+
     # Of a deployer whose network went away, nobody would ever hear: two hours, and it ends.
     signal.alarm(7200)
     Session(_host(), unit.follow).run(sys.stdin.buffer, sys.stdout.buffer)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from . import files
 from .commands import FailedError
@@ -20,7 +19,7 @@ def apply(host: Host, changes: Iterable[Change]) -> None:
             ours = change.path.startswith("/var/lib/phoenix/")
             if not ours and now not in (change.old, change.new):
                 raise FailedError(f"{change.path} was changed meanwhile")
-            put(host, replace(change, old=now))
+            put(host, change._replace(old=now))
 
 
 def stands(host: Host, change: Change) -> bytes | None:

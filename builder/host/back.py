@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 
 from . import files, journals, merge, survey
 from .apply import late, needs, perform, put, stands
@@ -67,7 +66,7 @@ def _undo(
     runs = any(files.read(host.paths.record) == change.new for change in records)
     if (far or journal.creates) and host.platform.unready():
         if runs:
-            perform(host, replace(_reverse(host, journal), guests=()))
+            perform(host, _reverse(host, journal)._replace(guests=()))
         _await_ready(host, patience)
     for change in far:
         _returned(host, journal, change)
@@ -118,7 +117,7 @@ def _await_ready(host: Host, patience: float) -> None:
 
 def _returned(host: Host, journal: Journal, change: Change) -> None:
     """Take one change back."""
-    if not needs(host, replace(change.back, old=stands(host, change))):
+    if not needs(host, change.back._replace(old=stands(host, change))):
         # It was never made, and whoever holds its lock may go on.
         return
     with host.platform.locked(change.path):
@@ -128,7 +127,7 @@ def _returned(host: Host, journal: Journal, change: Change) -> None:
 def _back(host: Host, journal: Journal, change: Change) -> Change:
     """The change that takes `change` back from whatever stands there now."""
     now = stands(host, change)
-    back = replace(change.back, old=now)
+    back = change.back._replace(old=now)
     if change.link or now in (change.old, change.new):
         return back
     ends = (change.old, change.new, now)
@@ -136,7 +135,7 @@ def _back(host: Host, journal: Journal, change: Change) -> Change:
         old, new, there = (each or b"" for each in ends)
         if host.platform.between(old, new, there):
             return back
-    return replace(back, new=_rebased(host, journal, change, now))
+    return back._replace(new=_rebased(host, journal, change, now))
 
 
 def _rebased(host: Host, journal: Journal, change: Change, now: bytes | None) -> bytes | None:

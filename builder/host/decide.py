@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
-from typing import Protocol
+from types import MappingProxyType
+from typing import NamedTuple, Protocol
 
 from . import merge
 from .release import Entry, Release, Target, digest
@@ -23,8 +23,7 @@ _WANTED_BY = re.compile(rb"^WantedBy=(\S+)$", re.MULTILINE)
 _ORDER = ("other", "firewall", "lxc-conf", "interfaces")
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
+class Goal(NamedTuple):
     """What shall run: a release's targets with their content, and its guests; for generation 0
     nothing."""
 
@@ -33,8 +32,7 @@ class Goal:
     guests: Mapping[int, HeldGuest]
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
+class Live(NamedTuple):
     """What stands there: files by path (None for nothing), links by path, the content of the
     targets that are ours, by digest, and the modes of those files that have one to choose."""
 
@@ -78,7 +76,7 @@ def changes(record: Record, goal: Goal, live: Live, confs: Confs) -> tuple[Chang
         change, kept, how = _target(path, held_then, wanted, live, confs.revived)
         left = change.new if change.new is not None else change.old
         if path in gone and left is not None:
-            change = replace(change, new=confs.retired(left))
+            change = change._replace(new=confs.retired(left))
         if kept:
             held[path] = kept
         found.append((how, change))
@@ -161,8 +159,7 @@ def _wants(path: str, unit: bytes) -> dict[str, str]:
     return {f"{_UNITS}{target}.wants/{name}": f"../{name}" for target in wanted}
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
+class Taken(NamedTuple):
     """How a running guest takes its changed configuration: the keys that it takes hot, and those
     that it takes at its next start; all others change nothing that runs."""
 
@@ -170,8 +167,7 @@ class Taken:
     restart: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class GuestEffect:
+class GuestEffect(NamedTuple):
     """What is done with a guest: `what` is start, restart, leave (ours no more), retire (nor was it
     there before us), hot, owe (a restart that its release refuses) or switch; for a switch its
     slotted daemons that changed, and the other units that did, whether they start `anew` from the
@@ -189,8 +185,7 @@ class GuestEffect:
     gone: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Effects:
+class Effects(NamedTuple):
     """What follows from changed files, in the order in which it is done. `units`: whether systemd
     has to read its units again for it, which takes it longer than all else."""
 
@@ -203,18 +198,22 @@ class Effects:
     guests: tuple[GuestEffect, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Overlay:
+class Overlay(NamedTuple):
     """A guest's files by path, which of its daemons run in slots, and the bundle of each unit that
     reads secrets, by its path; whether it may be restarted, whether we made it, and the name of its
     folder."""
 
     entries: Mapping[str, Entry]
     daemons: tuple[str, ...] = ()
-    secrets: Mapping[str, str] = field(default_factory=dict)
-    restart: bool = field(default=True, compare=False)
-    made: bool = field(default=False, compare=False)
-    folder: str = field(default="", compare=False)
+    secrets: Mapping[str, str] = MappingProxyType({})
+    restart: bool = True
+    made: bool = False
+    folder: str = ""
+
+    @property
+    def read(self) -> tuple[object, ...]:
+        """What the guest's daemons and units read: where it is the same, nothing is done."""
+        return self.entries, self.daemons, self.secrets
 
 
 def effects(
@@ -282,7 +281,7 @@ def _running(
         yield GuestEffect(number, "owe", keys=taken.restart)
     if taken.hot:
         yield GuestEffect(number, "hot", keys=taken.hot, was=old.decode("latin-1"))
-    if before is not None and before != after:
+    if before is not None and before.read != after.read:
         yield _switch(number, before, after)
 
 

@@ -7,7 +7,6 @@ is written there is atomic all the same, by the same temporary file and rename.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import stat
@@ -126,6 +125,8 @@ def sync_folder(path: Path) -> None:
 
 def sync_all(path: Path) -> None:
     """Have all that was written to `path`'s file system survive: one call for many files."""
+    import ctypes
+
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(handle):

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from . import files, signed
 from .paths import Paths
@@ -24,8 +24,7 @@ _DAY = 24 * 3600
 """How long a file that came in part waits for its rest, in seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
+class Kept(NamedTuple):
     """A kept generation: its number, and its release's manifest. What is asked of all of them is
     read without the schema, which they passed when they came."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from . import commands, network
 from .decide import Effects, GuestEffect
@@ -17,8 +17,7 @@ _FACTS = ("Id", "ActiveState", "Restart", "RemainAfterExit", "ConditionResult", 
 _UNITS = "/etc/systemd/system/"
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """One thing, in words. `guest` is which one's, None for the host's own; `runs` says whether
     that guest does; `unit` is the host's unit, "" where it is the network."""
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import generations
 from .decide import Effects
@@ -18,8 +17,7 @@ Tell = Callable[[str, Mapping[str, Any]], None]
 """Says what happens: an event's name and its facts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(NamedTuple):
     """What a transaction works with."""
 
     paths: Paths

@@ -10,7 +10,7 @@ A section that PVE doesn't know is none: it reads those lines as the section's b
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .merge_units import LINE, Key, Unit, Units, exchange, filled, join, keys, of
 
@@ -20,8 +20,7 @@ _HEAD = re.compile(
 _OPTIONS = b"options"
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
+class _Section(NamedTuple):
     name: bytes
     head: bytes
     body: Units

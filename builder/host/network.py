@@ -11,9 +11,8 @@ import json
 import socket
 import time
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import commands
 from .commands import FailedError
@@ -29,8 +28,7 @@ _BETWEEN = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(NamedTuple):
     """What an interfaces file says stands there: addresses with their prefix by interface,
     gateways, and our own routes by destination and gateway, "" for one on the link."""
 

@@ -7,13 +7,13 @@ that this program and the builder must take or refuse alike.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import pairwise
 from pkgutil import get_data
-from typing import Any
+from typing import Any, NamedTuple
 
 from .schema import RefusedError, Schema, check
 
@@ -22,16 +22,14 @@ LONGEST = 16 << 20
 _BLOCK = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Object:
+class Object(NamedTuple):
     """A file by its content; `size` in bytes."""
 
     digest: str
     size: int
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """A file at an absolute path on the host, and how it is merged with what stands there."""
 
     path: str
@@ -41,8 +39,7 @@ class Target:
     content: Object
 
 
-@dataclass(frozen=True, slots=True)
-class Secret:
+class Secret(NamedTuple):
     """A secret's file in a guest's bundle."""
 
     guest: str
@@ -51,8 +48,7 @@ class Secret:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class GuestRef:
+class GuestRef(NamedTuple):
     """A guest of a release and its node."""
 
     name: str
@@ -60,8 +56,7 @@ class GuestRef:
     node: Object
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     """One host's complete set; `guests` in the order in which they start and are changed."""
 
     site: str
@@ -79,8 +74,7 @@ class Release:
     program: Object | None
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(NamedTuple):
     """A public port, and the port behind it in slot a and in slot b."""
 
     port: int
@@ -88,8 +82,7 @@ class Listener:
     b: int
 
 
-@dataclass(frozen=True, slots=True)
-class Guest:
+class Guest(NamedTuple):
     """A guest's node: `indexes` of its layers from bottom to top, its slotted daemon's name and
     listeners, what it is made from where it is missing."""
 
@@ -102,8 +95,7 @@ class Guest:
     creation: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A file of a layer by its content, or a link, which has a `target`."""
 
     path: str
@@ -182,6 +174,7 @@ def index(data: bytes) -> tuple[Entry, ...]:
     return tuple(_entry(entry) for entry in entries)
 
 
+@functools.cache
 def _schema() -> Schema:
     data = get_data(__package__, "manifest.schema.json")
     assert data is not None

@@ -28,7 +28,7 @@ def plan(host: Host, wanted: Release, used: Mapping[int, str] | None = None) -> 
         "problems": list(preflight.problems(host, wanted, record, creates)),
         "creates": sorted(creates),
         "changes": [_shown(change) for change in changes[:-1]],
-        "effects": asdict(found),
+        "effects": {**found._asdict(), "guests": [each._asdict() for each in found.guests]},
     }
 
 

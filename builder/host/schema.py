@@ -21,6 +21,7 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
 }
 _SILENT = {"$schema", "$id", "$defs", "title", "description", "then", "else"}
 _OBJECT = {"properties", "additionalProperties", "propertyNames"}
+_ELSEWHERE = _SILENT | _OBJECT
 
 
 class RefusedError(Exception):
@@ -29,7 +30,7 @@ class RefusedError(Exception):
 
 def check(schema: Schema, data: Any, root: Schema, where: str = "") -> None:
     """Raise RefusedError, with the place, where `data` breaks `schema`; `root` holds its $defs."""
-    if schema.keys() & _OBJECT:
+    if not _OBJECT.isdisjoint(schema):
         _object(schema, data, root, where)
     for keyword, value in schema.items():
         if keyword == "$ref":
@@ -41,7 +42,7 @@ def check(schema: Schema, data: Any, root: Schema, where: str = "") -> None:
                 raise RefusedError(
                     f"{where or 'the document'}: {data!r:.80} breaks {keyword} {value}"
                 )
-        elif keyword not in _SILENT | _OBJECT:
+        elif keyword not in _ELSEWHERE:
             raise RefusedError(f"the schema uses {keyword!r}, which this program does not know")
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from . import commands
 from .commands import FailedError
@@ -14,16 +17,22 @@ NAMESPACE = "phoenix-release"
 
 def verify(data: bytes, signature: bytes, signers: Path) -> str:
     """Who signed these bytes, of those in `signers`; raises RefusedError for anybody else."""
-    with tempfile.TemporaryDirectory(prefix="phoenix-") as folder:
-        manifest, file = Path(folder, "manifest"), Path(folder, "signature")
-        manifest.write_bytes(data)
-        file.write_bytes(signature)
+    with _held(data) as manifest, _held(signature) as file:
+        named = ("-f", str(signers), "-s", f"/proc/{os.getpid()}/fd/{file.fileno()}")
         try:
-            found = commands.run("ssh-keygen", "-Y", "find-principals", "-f", str(signers),
-                                 "-s", str(file)).split("\n")[0]  # fmt: skip
-            with manifest.open("rb") as stream:
-                commands.run("ssh-keygen", "-Y", "verify", "-f", str(signers), "-I", found,
-                             "-n", NAMESPACE, "-s", str(file), given=stream)  # fmt: skip
+            said = commands.run("ssh-keygen", "-Y", "find-principals", *named)
+            found = said.split("\n")[0]
+            commands.run("ssh-keygen", "-Y", "verify", *named, "-I", found, "-n", NAMESPACE,
+                         given=manifest)  # fmt: skip
         except FailedError as error:
             raise RefusedError(f"the release is not signed by one of {signers}: {error}") from error
     return found
+
+
+@contextlib.contextmanager
+def _held(data: bytes) -> Iterator[IO[bytes]]:
+    """A file with these bytes that has no name."""
+    with open(os.memfd_create("phoenix"), "w+b", buffering=0) as stream:
+        stream.write(data)
+        stream.seek(0)
+        yield stream

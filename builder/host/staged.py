@@ -8,7 +8,6 @@ the host's: a guest's files are never run as the host's root.
 from __future__ import annotations
 
 import re
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -66,6 +65,8 @@ def network(host: Host, changes: Iterable[Change]) -> Iterator[str]:
 
 
 def _complaints(ifup: Path, text: bytes) -> set[str]:
+    import tempfile
+
     with tempfile.NamedTemporaryFile(prefix="phoenix-interfaces-") as staged:
         staged.write(text)
         staged.flush()

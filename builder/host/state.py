@@ -11,8 +11,8 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 
 from .release import canonical
 
@@ -20,8 +20,7 @@ FORMAT = 1
 Stage = Literal["preparing", "changing", "confirming"]
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(NamedTuple):
     """A target that is ours: the digest of its content in the release, what stood there without
     us, with which mode, and what we wrote."""
 
@@ -33,8 +32,7 @@ class Held:
     written: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class HeldGuest:
+class HeldGuest(NamedTuple):
     """A guest that is ours: its node's digest, its secrets' bundle ("" for none), and whether we
     created it."""
 
@@ -44,17 +42,15 @@ class HeldGuest:
     made: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What runs; generation 0 is the host as it was found, and owns nothing."""
 
     generation: int = 0
-    targets: Mapping[str, Held] = field(default_factory=dict)
-    guests: Mapping[int, HeldGuest] = field(default_factory=dict)
+    targets: Mapping[str, Held] = MappingProxyType({})
+    guests: Mapping[int, HeldGuest] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One name on the host, before and after; None where nothing stands. `mode` is the file's
     afterwards, `was` before. A link's content is where it leads, and it has no mode."""
 
@@ -73,11 +69,10 @@ class Change:
     @property
     def back(self) -> Change:
         """The change that takes this one back."""
-        return replace(self, old=self.new, new=self.old, mode=self.was, was=self.mode)
+        return self._replace(old=self.new, new=self.old, mode=self.was, was=self.mode)
 
 
-@dataclass(frozen=True, slots=True)
-class Journal:
+class Journal(NamedTuple):
     """A transaction. `deadline` is in seconds since the epoch; `creates` the guests that it makes,
     recorded before they are; `running` are those that ran when it began. The last of the changes
     is the record's: it is made just before the effects, and taken back just after theirs. While
@@ -96,7 +91,7 @@ class Journal:
 def dump_record(record: Record) -> bytes:
     """The record's bytes."""
     targets = {path: _plain(held) for path, held in record.targets.items()}
-    guests = {str(number): asdict(held) for number, held in record.guests.items()}
+    guests = {str(number): held._asdict() for number, held in record.guests.items()}
     return canonical(
         {
             "format": FORMAT,
@@ -120,7 +115,7 @@ def load_record(data: bytes | None) -> Record:
 def dump_journal(journal: Journal) -> bytes:
     """The journal's bytes."""
     changes = [_plain(change) for change in journal.changes]
-    plain = asdict(journal) | {
+    plain = journal._asdict() | {
         "changes": changes,
         "deadline": int(journal.deadline),
         "format": FORMAT,
@@ -148,7 +143,7 @@ _BYTES = ("old", "new", "base", "written")
 
 
 def _plain(value: Held | Change) -> dict[str, object]:
-    plain = asdict(value)
+    plain = value._asdict()
     for key in _BYTES:
         if plain.get(key) is not None:
             plain[key] = base64.b64encode(plain[key]).decode()

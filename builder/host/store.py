@@ -35,10 +35,11 @@ class Store:
 
     def __init__(self, paths: Paths) -> None:
         self.paths = paths
+        self.folder = paths.store
 
     def path(self, digest: str, program: bool = False) -> Path:
         """Where a file stands, or would."""
-        return self.paths.store / (digest + ".x" if program else digest)
+        return self.folder / (digest + ".x" if program else digest)
 
     def has(self, digest: str) -> bool:
         return self.path(digest).exists() or self.path(digest, program=True).exists()
@@ -147,11 +148,11 @@ class Store:
         bytes is not read again: whatever writes to a file changes its time.
         """
         for each in wanted:
-            found = [p for x in (False, True) if (p := self.path(each.digest, x)).exists()]
+            found = [(path, at) for x in (False, True)
+                     if (at := _status(path := self.path(each.digest, x)))]  # fmt: skip
             if not found:
                 raise RefusedError(f"the store lacks {each.digest}")
-            for path in found:
-                at = path.stat()
+            for path, at in found:
                 if not every and (at.st_size, at.st_mtime_ns) == (each.size, _TIME):
                     continue
                 if at.st_size != each.size or _digest(path) != each.digest:
@@ -218,6 +219,13 @@ class Store:
 # The same few documents are asked for again and again while one release is looked at.
 _guest = functools.lru_cache(256)(release.guest)
 _index = functools.lru_cache(1024)(release.index)
+
+
+def _status(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return None
 
 
 def _digest(path: Path) -> str:

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from . import back, bundles, decide, files, generations, guard, journals, preflight, staged, survey
 from .apply import apply, perform
@@ -26,16 +25,14 @@ SETTLE = "settle"
 """Whoever stops drained slots, by the first word of its lock: it holds that for a moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """Seconds: to activate, and then to confirm; no `confirm` closes at once."""
 
     activate: int = 300
     confirm: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Turn:
+class _Turn(NamedTuple):
     """What a transaction begins with."""
 
     record: Record
@@ -160,7 +157,7 @@ def _create(host: Host, journal: Journal, turn: _Turn) -> None:
 def _begin(host: Host, journal: Journal, changes: tuple[Change, ...], seconds: int) -> Journal:
     """From here on, whatever happens, this transaction is confirmed or taken back."""
     began, deadline = time.monotonic(), time.time() + seconds
-    begun = replace(journal, stage="changing", deadline=deadline, changes=changes)
+    begun = journal._replace(stage="changing", deadline=deadline, changes=changes)
     if host.guarded:
         guard.install(host.paths)
         guard.arm(journal.generation, "changing", seconds)
@@ -171,7 +168,7 @@ def _begin(host: Host, journal: Journal, changes: tuple[Change, ...], seconds: i
 
 def _await(host: Host, journal: Journal, seconds: int) -> None:
     began = time.monotonic()
-    waiting = replace(journal, stage="confirming", deadline=time.time() + seconds)
+    waiting = journal._replace(stage="confirming", deadline=time.time() + seconds)
     if host.guarded:
         guard.arm(journal.generation, "confirming", seconds)
     files.write(host.paths.journal, dump_journal(waiting), 0o600)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from builder.host.decide import GuestEffect, Overlay, Taken, effects
 from builder.host.release import Entry, Object
@@ -13,7 +12,7 @@ CA, FRONT = "units/phoenix-step-ca.service", "units/phoenix-nginx@.service"
 
 def _overlay(files: Mapping[str, str], **facts: object) -> Overlay:
     entries = {path: Entry(path, 0o644, Object(text, 1), "") for path, text in files.items()}
-    return replace(Overlay(entries), **facts)  # type: ignore[arg-type]
+    return Overlay(entries)._replace(**facts)  # type: ignore[arg-type]
 
 
 def _effect(before: Overlay, after: Overlay) -> GuestEffect | None:
@@ -28,14 +27,14 @@ def test_nothing_follows_from_nothing():
 
 def test_a_bundle_that_alone_changes_restarts_who_reads_it():
     before = _overlay({CA: "1", "units/phoenix-names.service": "1"}, secrets={CA: "x"})
-    found = _effect(before, replace(before, secrets={CA: "x-2"}))
+    found = _effect(before, before._replace(secrets={CA: "x-2"}))
     assert found
     assert (found.what, found.units, found.daemons) == ("switch", (CA[6:],), ())
 
 
 def test_a_slot_starts_anew_though_its_folder_is_the_same():
     before = _overlay({FRONT: "1"}, daemons=("nginx",), secrets={FRONT: "x"})
-    found = _effect(before, replace(before, secrets={FRONT: "x-2"}))
+    found = _effect(before, before._replace(secrets={FRONT: "x-2"}))
     assert found
     assert (found.daemons, found.anew) == (("nginx",), True)
     other = _overlay({FRONT: "2"}, daemons=("nginx",), secrets={FRONT: "x-2"})

@@ -107,3 +107,15 @@ def test_bytecode_stays_as_long_as_its_program(place: Store):
     garbage = {*generations.garbage(place.paths, place, Record(number), 1, {})}
     assert paths[0] not in garbage
     assert paths[1] in garbage
+
+
+def test_its_start_takes_nothing_that_is_dear(tmp_path: Path):
+    """`dataclasses` imports `inspect` and compiles each class: half of the start, for no gain."""
+    path = tmp_path / "phoenix"
+    path.write_bytes(program.host_program())
+    names = (
+        f"import sys; sys.path.insert(0, {str(path)!r}); import host.__main__; print(*sys.modules)"
+    )
+    bare = [sys.executable, "-I", "-S", "-c", names]
+    done = subprocess.run(bare, capture_output=True, text=True, env={}, check=True)
+    assert not {"inspect", "dataclasses", "tempfile"} & {*done.stdout.split()}

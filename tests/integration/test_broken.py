@@ -28,7 +28,7 @@ class Wrong:
 
 _RELOAD = 'commands.status("ifreload", "-a", limit=60)'
 _SWITCHES = (
-    ("decide.py", "if before is not None and before != after:", "if before is not None:"),
+    ("decide.py", "if before is not None and before.read != after.read:", "if before is not None:"),
     ("decide.py", "return any(path.startswith(places) for path in differs)", "return True"),
 )
 _GROWS = "host.platform.exists(ref.id) and"
