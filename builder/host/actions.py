@@ -22,6 +22,7 @@ from . import (
     generations,
     guard,
     guests,
+    network,
     perform,
     probe,
     transaction,
@@ -252,7 +253,8 @@ def _host() -> Host:
     def mend(wanted: Release | None) -> Effects:
         return healthy.effects(healthy.faults(paths, place, wanted))
 
-    return Host(paths, Store(paths), place, does, health, _tell, mend=mend)
+    return Host(paths, Store(paths), place, does, health, _tell, mend=mend,
+                lacking=lambda: network.lacking(paths.root))  # fmt: skip
 
 
 def _ask(found: Platform) -> Any:

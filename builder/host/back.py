@@ -100,7 +100,8 @@ def _reverse(host: Host, journal: Journal) -> Effects:
     before, after = load_record(last.new), load_record(last.old)
     done = [change.back for change in reversed(journal.changes)]
     running = [number for number, runs in host.platform.all().items() if runs]
-    return survey.effects(host, before, after.guests, done, running, journal.running)
+    found = survey.effects(host, before, after.guests, done, running, journal.running)
+    return found._replace(lacking=journal.lacking)
 
 
 def _await_ready(host: Host, patience: float) -> None:

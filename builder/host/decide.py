@@ -187,7 +187,8 @@ class GuestEffect(NamedTuple):
 
 class Effects(NamedTuple):
     """What follows from changed files, in the order in which it is done. `units`: whether systemd
-    has to read its units again for it, which takes it longer than all else."""
+    has to read its units again for it, which takes it longer than all else; `lacking`: what was not
+    there of the network before, and need not be afterwards."""
 
     stopped: tuple[str, ...] = ()
     units: bool = True
@@ -195,6 +196,7 @@ class Effects(NamedTuple):
     sysctls: tuple[str, ...] = ()
     reloaded: tuple[str, ...] = ()
     network: bool = False
+    lacking: tuple[str, ...] = ()
     guests: tuple[GuestEffect, ...] = ()
 
 

@@ -29,6 +29,8 @@ class Host(NamedTuple):
     """What of a running release is not as it should be."""
     tell: Tell
     guarded: bool = True
+    lacking: Callable[[], Iterable[str]] = lambda: ()
+    """What of the network is not there, though the host's files say so."""
     trusted: Callable[[Paths, int], Kept] = generations.trusted
     """A kept generation, its signature verified anew."""
     mend: Callable[[Release | None], Effects] = lambda _: Effects()

@@ -14,14 +14,14 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from . import commands
+from . import commands, files
 from .commands import FailedError
 
 # Options of an interface that ifupdown2 makes by itself.
 _MAKES = ("bridge-", "bond-", "vlan-", "vxlan-", "vrf-", "tunnel-", "link-type")
 # The mark of our own routes: protocols below 256 that nobody else has (iproute2, rt_protos).
 _OURS = ("proto", "80")
-_FILE = "/etc/network/interfaces"
+FILE = "/etc/network/interfaces"
 # What ends an interface's stanza, beside the next one and `allow-*`.
 _BETWEEN = (
     "iface", "vlan", "auto", "no-auto-down", "no-scripts", "mapping", "source", "source-directory",
@@ -99,18 +99,24 @@ def _made(name: str, options: Iterable[list[str]]) -> bool:
     return name == "lo" or "." in name or any(words[0].startswith(_MAKES) for words in options)
 
 
-def reload(root: Path, limit: float = 20) -> None:
+def lacking(root: Path) -> list[str]:
+    """What of the network is not there, though the file says so."""
+    text = files.read(root / FILE.lstrip("/"))
+    return missing(expected(text)) if text else []
+
+
+def reload(root: Path, before: Collection[str] = (), limit: float = 20) -> None:
     """Have the network be as the file says; raises FailedError where it is not, within `limit`
-    seconds."""
+    seconds. What was lacking `before` may lack still: a file may speak of what is unplugged."""
     code, said = commands.status("ifreload", "-a", limit=60)
-    wanted = expected((root / _FILE.lstrip("/")).read_bytes())
+    wanted = expected((root / FILE.lstrip("/")).read_bytes())
     for family, route in _routes():
         # ifupdown2 runs what brings a route, and forgets what brought one.
         if route not in wanted.routes:
             by = ("via", route[1]) if route[1] else ()
             commands.status("ip", family, "route", "delete", route[0], *by, *_OURS)
     end = time.monotonic() + limit
-    while faults := missing(wanted):
+    while faults := [fault for fault in missing(wanted) if fault not in before]:
         if time.monotonic() > end:
             raise FailedError(f"after ifreload (exit {code}): {'; '.join(faults)} {said[-200:]}")
         time.sleep(0.2)

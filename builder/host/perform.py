@@ -57,7 +57,7 @@ def _host(paths: Paths, effects: Effects) -> None:
         commands.status("modprobe", "--all", *(n for n in names if n and not n.startswith("#")))
     _sysctls(paths, effects)
     if effects.network:
-        network.reload(paths.root)
+        network.reload(paths.root, effects.lacking)
         # An interface that came only now has its own settings still to get.
         _sysctls(paths, effects)
     for unit in effects.reloaded:

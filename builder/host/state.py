@@ -74,7 +74,8 @@ class Change(NamedTuple):
 
 class Journal(NamedTuple):
     """A transaction. `deadline` is in seconds since the epoch; `creates` the guests that it makes,
-    recorded before they are; `running` are those that ran when it began. The last of the changes
+    recorded before they are; `running` are those that ran when it began, `lacking` is what was not
+    there of the network then. The last of the changes
     is the record's: it is made just before the effects, and taken back just after theirs. While
     the new one stands, what runs may be of the new generation."""
 
@@ -85,6 +86,7 @@ class Journal(NamedTuple):
     why: str
     creates: tuple[int, ...] = ()
     running: tuple[int, ...] = ()
+    lacking: tuple[str, ...] = ()
     changes: tuple[Change, ...] = ()
 
 
@@ -127,8 +129,8 @@ def load_journal(data: bytes) -> Journal:
     """The journal of its bytes."""
     plain = _load(data)
     changes = tuple(Change(**_values(each)) for each in plain.pop("changes"))
-    numbers = {key: tuple(plain[key]) for key in ("creates", "running")}
-    return Journal(**plain | numbers | {"changes": changes})
+    lists = {key: tuple(plain.get(key, ())) for key in ("creates", "running", "lacking")}
+    return Journal(**plain | lists | {"changes": changes})
 
 
 def _load(data: bytes) -> Any:

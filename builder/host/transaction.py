@@ -12,7 +12,19 @@ import time
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from . import back, bundles, decide, files, generations, guard, journals, preflight, staged, survey
+from . import (
+    back,
+    bundles,
+    decide,
+    files,
+    generations,
+    guard,
+    journals,
+    network,
+    preflight,
+    staged,
+    survey,
+)
 from .apply import apply, perform
 from .commands import FailedError
 from .decide import Goal, Live
@@ -70,7 +82,7 @@ def activate(
             journal = _begin(host, journal, changes, limits.activate)
             host.tell("changing", {"generation": number, "count": len(changes) - 1})
             apply(host, changes)
-            fault = _runs(host, turn, changes, ill)
+            fault = _runs(host, turn, journal, ill)
             if fault and not settle:
                 raise FailedError(fault)
             if fault and number == before:
@@ -156,8 +168,10 @@ def _create(host: Host, journal: Journal, turn: _Turn) -> None:
 
 def _begin(host: Host, journal: Journal, changes: tuple[Change, ...], seconds: int) -> Journal:
     """From here on, whatever happens, this transaction is confirmed or taken back."""
+    network_changes = any(change.path == network.FILE for change in changes)
+    lacking = tuple(host.lacking()) if network_changes else ()
     began, deadline = time.monotonic(), time.time() + seconds
-    begun = journal._replace(stage="changing", deadline=deadline, changes=changes)
+    begun = journal._replace(stage="changing", deadline=deadline, lacking=lacking, changes=changes)
     if host.guarded:
         guard.install(host.paths)
         guard.arm(journal.generation, "changing", seconds)
@@ -184,13 +198,14 @@ def _in_time(began: float, seconds: int) -> None:
         raise FailedError(f"it stood still, and its {seconds} s are over")
 
 
-def _runs(host: Host, turn: _Turn, changes: tuple[Change, ...], ill: Collection[str]) -> str:
+def _runs(host: Host, turn: _Turn, journal: Journal, ill: Collection[str]) -> str:
     """Have what runs be as the files say; what does not run so, or "". What was `ill` before is no
     fault of this change: it is told."""
     try:
         host.tell("effects", {})
-        found = survey.effects(host, turn.record, turn.goal.guests, changes, turn.running)
-        perform(host, found)
+        guests = turn.goal.guests
+        found = survey.effects(host, turn.record, guests, journal.changes, turn.running)
+        perform(host, found._replace(lacking=journal.lacking))
         host.tell("health", {})
         faults = tuple(host.health(turn.wanted))
         for fault in faults:

@@ -30,10 +30,10 @@ def status(*words, **rest):
             subprocess.run(line.split()[1:], check=True)
     return 0, ""
 commands.status = status
-for text in sys.argv[2:]:
+for text in sys.argv[3:]:
     (root / "etc/network/interfaces").write_text(text)
     try:
-        network.reload(root, limit=0.5)
+        network.reload(root, sys.argv[2].split(";"), limit=0.5)
     except commands.FailedError as error:
         told.append(str(error))
     said = subprocess.run(["ip", "-json", "route"], capture_output=True, check=True).stdout
@@ -48,10 +48,10 @@ THEIRS, OWN = "10.9.0.0/24", "10.0.0.0/24"
 pytestmark = [pytest.mark.needs("root", "unshare", "ip")]
 
 
-def _told(root: Path, *texts: str) -> list[object]:
+def _told(root: Path, *texts: str, before: str = "") -> list[object]:
     (root / "etc/network").mkdir(parents=True)
     done = subprocess.run(
-        ["unshare", "--net", sys.executable, "-c", SCRIPT, str(root), *texts],
+        ["unshare", "--net", sys.executable, "-c", SCRIPT, str(root), before, *texts],
         capture_output=True, text=True, check=False, cwd=ROOT, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -77,3 +77,12 @@ def test_a_route_that_does_not_come_is_seen(tmp_path: Path):
 def test_a_route_on_the_link_comes_and_goes(tmp_path: Path):
     link = HEAD + "\tpost-up ip route replace 10.6.0.0/16 dev vmbr0 proto 80\n"
     assert _told(tmp_path, link, HEAD) == [[OWN, "10.6.0.0/16", THEIRS], [OWN, THEIRS]]
+
+
+@pytest.mark.parametrize("before", ["", "eth5 lacks 10.5.0.1/24", "eth5 lacks 10.5.0.2/24"])
+def test_what_was_not_there_before_need_not_come(tmp_path: Path, before: str):
+    away = HEAD + "auto eth5\niface eth5 inet static\n\taddress 10.5.0.1/24\n"
+    told = _told(tmp_path, away, before=before)
+    assert told[-1] == [OWN, THEIRS]
+    assert len(told) == (1 if before.endswith(".1/24") else 2)
+    assert len(told) == 1 or "eth5 lacks 10.5.0.1/24" in str(told[0])

@@ -190,3 +190,14 @@ def test_what_was_taken_back_did_not_run(stage: Stage):
     transaction.confirm(stage.host(), third, "test")
     ran = [generations.ran(stage.paths, number) for number in (0, first, second, third)]
     assert ran == [True, True, False, True]
+
+
+def test_what_lacked_before_is_no_fault_of_either_way(stage: Stage):
+    host = stage.host()._replace(lacking=lambda: ("eth5 lacks 10.5.0.1/24",))
+    number = stage.keep(released(stage.store))
+    transaction.activate(host, number, "test", Limits(confirm=60))
+    assert back.take_back(stage.host(), "test")
+    assert [each.lacking for each in stage.performed] == [("eth5 lacks 10.5.0.1/24",)] * 2
+    second = stage.keep(released(stage.store, interfaces=None))
+    transaction.activate(host, second, "test", Limits())
+    assert stage.performed[-1].lacking == (), "the network does not change"
