@@ -11,7 +11,7 @@ from builder.dist import MANIFEST, Dist
 from builder.manifest import Release
 from builder.problems import UserError
 
-from . import deploy
+from . import deploy, hops
 from .client import Client, Hello, HostError, Plain
 from .following import Follower
 from .memory import Memory, Place
@@ -177,18 +177,8 @@ def render(host: str, verdict: Verdict, found: Plain) -> list[str]:
         lines += [f"  differs: {path}" for path in found["drift"]]
         lines += [f"  fault: {fault}" for fault in found["faults"]]
         lines += [f"  guest {owed} owes a restart" for owed in found.get("restarts", ())]
-        return [*lines, *([] if lines[1:] else ["  all is as declared"]), *_first_to_end(found)]
+        return [*lines, *([] if lines[1:] else ["  all is as declared"]), *hops.table(found)]
     return [sentence(host, verdict)]
-
-
-def _first_to_end(found: Plain) -> list[str]:
-    there = [each for each in found.get("certificates", ()) if each["life"]]
-    held = sorted(there, key=lambda each: int(each["left"]))
-    return [
-        f"  {len(held)} certificates; the first to end is that of {first['name']} "
-        f"in guest {first['guest']}, in {first['left'] // 3600} h"
-        for first in held[:1]
-    ]
 
 
 def sentence(host: str, verdict: Verdict) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from . import decide, files, generations, journals, owed, preflight, seen, survey
+from . import counted, decide, files, generations, journals, owed, preflight, seen, survey
 from .decide import Goal
 from .host import Host
 from .release import Release
@@ -54,12 +54,14 @@ def look(host: Host) -> dict[str, Any]:
     faults, running = list(host.health(wanted)), host.platform.all()
     daemons: list[dict[str, Any]] = []
     certificates: list[dict[str, Any]] = []
+    rates: list[dict[str, Any]] = []
     for number, guest in record.guests.items():
         if running.get(number):
-            found, held = seen.look(host.platform, number)
+            found, held, asked = seen.look(host.platform, number)
             faults += seen.faults(guest.name, found, held)
             daemons += [asdict(each) for each in found]
             certificates += [asdict(each) for each in held]
+            rates += [asdict(each) for each in asked]
     return {
         "generation": record.generation,
         "transaction": journal.stage if journal else None,
@@ -68,6 +70,9 @@ def look(host: Host) -> dict[str, Any]:
         "faults": faults,
         "daemons": daemons,
         "certificates": certificates,
+        "names": {str(number): guest.name for number, guest in record.guests.items()},
+        "rates": rates,
+        "minutes": counted.MINUTES,
     }
 
 

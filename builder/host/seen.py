@@ -1,5 +1,6 @@
 """What runs inside of guests: each daemon's slot and the folder that it was started from, and how
-long certificates still last. One look into each guest says it all."""
+long certificates still last; and how requests ended (`counted`). One look into each guest says it
+all."""
 
 from __future__ import annotations
 
@@ -12,6 +13,8 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from . import counted
+from .counted import Rate
 from .platforms import Platform
 
 _LOOKS = 8
@@ -23,7 +26,9 @@ _PUBLIC = 3
 """A public directory's is renewed when a third of its life is left (RENEW is 0)."""
 # RFC 5280, 4.1.2.5: two times in a sequence, and until 2049 as UTCTime.
 _VALIDITY = re.compile(rb"\x30\x1e\x17\x0d(\d{12})Z\x17\x0d(\d{12})Z")
-SCRIPT = """
+SCRIPT = (
+    counted.SCRIPT
+    + """
 live=$(cat /var/lib/phoenix/slots/live 2>/dev/null || echo a)
 cd "$(readlink -f /opt/phoenix/current)" || exit
 for each in /var/lib/phoenix/slots/*/; do
@@ -45,6 +50,7 @@ for each in /opt/phoenix-secrets/current/*.crt; do
     [ ! -e "$each" ] || { echo "certificate $(basename "$each" .crt)"; cat "$each"; }
 done
 """
+)
 """What is run in a guest to see it all."""
 
 
@@ -89,12 +95,15 @@ class _Order:
     why: str = ""
 
 
-def look(platform: Platform, guest: int) -> tuple[tuple[Daemon, ...], tuple[Certificate, ...]]:
-    """What runs in a running guest, and its certificates."""
+Seen = tuple[tuple[Daemon, ...], tuple[Certificate, ...], tuple[Rate, ...]]
+
+
+def look(platform: Platform, guest: int) -> Seen:
+    """What runs in a running guest, its certificates, and how requests ended there."""
     said = platform.inside(guest, "sh", "-c", SCRIPT)[1].splitlines()
     rows = (line.split() for line in said if line.startswith("slot "))
     daemons = tuple(Daemon(guest, name, slot, same == "yes") for _, name, slot, same in rows)
-    return daemons, tuple(_certificates(guest, said))
+    return daemons, tuple(_certificates(guest, said)), tuple(counted.rates(guest, said))
 
 
 def faults(name: str, daemons: Sequence[Daemon], every: Sequence[Certificate]) -> Iterator[str]:

@@ -45,7 +45,7 @@ class Guest:
 
 def _look(said: str) -> tuple[tuple[Daemon, ...], tuple[Certificate, ...]]:
     place: Platform = Guest(said)  # type: ignore[assignment]
-    return seen.look(place, 101)
+    return seen.look(place, 101)[:2]
 
 
 @pytest.mark.parametrize(
