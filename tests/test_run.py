@@ -46,7 +46,7 @@ def test_an_interrupted_run_is_let_clean_up(tmp_path: Path) -> None:
 
 
 def test_what_waits_is_spread_over_the_workers():
-    items = [SimpleNamespace(path=SLOW / "a.py", n=n) for n in range(5)]
+    items = [SimpleNamespace(path=SLOW[0] / "a.py", n=n) for n in range(5)]
     items += [SimpleNamespace(path=Path("tests/b.py"), n=n) for n in range(5, 25)]
     spread = _spread(items, 2)  # type: ignore[arg-type]
     order = [item.n for item in spread]  # type: ignore[attr-defined]
