@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
+from urllib.parse import urlsplit
 
 from builder.model import Hop
 from builder.network import CA_PORT, METRICS_PORT, PLAIN_MESH_PORT, Network, PlainHop, Routed
@@ -79,6 +80,11 @@ def _certificates(network: Network) -> Iterator[Flow]:
     for holder in (*holders, *(machine.name for machine in network.host.machines)):
         yield Flow(ca, holder, "tcp", 80, "ACME challenges")
         yield Flow(holder, ca, "tcp", CA_PORT, "ACME orders")
+    for member in network.members:
+        for directory in (c.directory for c in member.certificates if c.directory):
+            port = urlsplit(directory.url).port or 443
+            if port != 443:  # That one is open to all.
+                yield Flow(member.guest.name, OUTSIDE, "tcp", port, "public ACME orders")
 
 
 def _upkeep(guest: str) -> Iterator[Flow]:

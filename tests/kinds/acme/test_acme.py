@@ -13,6 +13,7 @@ import pytest
 from builder import emit
 from builder.checks.providers import PROVIDERS
 from builder.emit.template import OVERLAYS
+from builder.flows import OUTSIDE, Flow, flows
 from builder.kinds import acme, step_ca
 from builder.network import CA_PORT
 from tests.judges import programs
@@ -76,6 +77,17 @@ def test_dns_challenge_root_and_files() -> None:
     certificates["chat.example.org"] = files
     net = network({**reference, "certificates": certificates})
     assert "nginx-gateway" not in [a.guest for a in acme.artifacts(net)]
+
+
+@pytest.mark.parametrize(("port", "more"), [("", 0), (":443", 0), (":9443", 1)])
+def test_the_way_to_a_directory_is_open(port: str, more: int) -> None:
+    reference, _ = documents()
+    own = {"directory": f"https://ca.example.net{port}/acme", "email": "a@example.net"}
+    source = {"chat.example.org": {"acme": "own"}}
+    net = network({**reference, "acme": {"own": own}, "certificates": source})
+    ours = [flow for flow in flows(net) if flow.reason == "public ACME orders"]
+    assert ours == [Flow("nginx-gateway", OUTSIDE, "tcp", 9443, "public ACME orders")] * more
+    assert Flow("nginx-gateway", OUTSIDE, "tcp", 443, "updates") in flows(net)
 
 
 def test_script_is_sound_shell() -> None:
