@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tests.bench import project
+from tests.bench import flowing, project
 from tests.bench.deploying import Deploying
 from tests.bench.figure import Figure, ratio
 from tests.bench.measure import Series, alternately
@@ -145,6 +145,10 @@ class Cases:
         what = f"written into dist/ for one line beside a program of {largest:.0f} MB"
         yield Figure("program", what, new / 1024, "KiB")
 
+    def requests(self) -> Iterator[Figure]:
+        """Requests through a deployed network, and through the same chain made by hand."""
+        yield from flowing.requests(self.rounds)
+
     def phases(self) -> Iterator[Figure]:
         """Where the time of a cold build of the reference goes, by its phases."""
         script = Path(__file__).with_name("phases.py")
@@ -165,7 +169,11 @@ class Cases:
     def all(self) -> Mapping[str, Callable[[], Iterator[Figure]]]:
         """The cases by name, in the order in which they are measured and told."""
         more = self.deploying
-        deploys = {"deploy": more.deploy, "install": more.install} if more else {}
+        deploys = (
+            {"deploy": more.deploy, "install": more.install, "requests": self.requests}
+            if more
+            else {}
+        )
         return {
             "noop": self.noop,
             "cold": self.cold,

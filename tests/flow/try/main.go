@@ -1,4 +1,5 @@
-// try is a program behind the fronts (serve) and what asks it through the whole network (load, ask).
+// try is a program behind the fronts (serve) and what asks it through the whole network (load, ask,
+// measure).
 //
 // Each command prints one JSON object. Times named "at", "began", "ended" and "closed" are
 // nanoseconds of the kernel's monotonic clock, which all guests of a machine share.
@@ -12,13 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const usage = "usage: try serve|load|ask …"
+const usage = "usage: try serve|load|ask|measure …"
 
 func main() {
 	if len(os.Args) < 2 {
 		fail(fmt.Errorf(usage))
 	}
-	commands := map[string]func([]string) error{"serve": serve, "load": load, "ask": ask}
+	commands := map[string]func([]string) error{"serve": serve, "load": load, "ask": ask, "measure": measure}
 	command, known := commands[os.Args[1]]
 	if !known {
 		fail(fmt.Errorf(usage))
