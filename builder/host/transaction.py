@@ -207,11 +207,11 @@ def _runs(host: Host, turn: _Turn, journal: Journal, ill: Collection[str]) -> st
         found = survey.effects(host, turn.record, guests, journal.changes, turn.running)
         perform(host, found._replace(lacking=journal.lacking))
         host.tell("health", {})
-        faults = tuple(host.health(turn.wanted))
+        faults, known = tuple(host.health(turn.wanted)), {*ill, *journal.lacking}
         for fault in faults:
-            if fault in ill:
+            if fault in known:
                 host.tell("ill before", {"why": fault})
-        return "; ".join(fault for fault in faults if fault not in ill)
+        return "; ".join(fault for fault in faults if fault not in known)
     except (FailedError, OSError) as error:
         return str(error)
 

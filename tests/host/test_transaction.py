@@ -195,7 +195,11 @@ def test_what_was_taken_back_did_not_run(stage: Stage):
 def test_what_lacked_before_is_no_fault_of_either_way(stage: Stage):
     host = stage.host()._replace(lacking=lambda: ("eth5 lacks 10.5.0.1/24",))
     number = stage.keep(released(stage.store))
+    # Of the host as it was found, nothing is known to be ill.
+    stage.faults.append("eth5 lacks 10.5.0.1/24")
     transaction.activate(host, number, "test", Limits(confirm=60))
+    assert "ill before" in stage.events
+    stage.faults.clear()
     assert back.take_back(stage.host(), "test")
     assert [each.lacking for each in stage.performed] == [("eth5 lacks 10.5.0.1/24",)] * 2
     second = stage.keep(released(stage.store, interfaces=None))
