@@ -23,6 +23,7 @@ from builder.dist import Dist
 from . import effects, older, references, signers, transfer
 from .client import Client, HostError, Plain
 from .effects import Outlook
+from .entering import Entering
 from .following import Follower, Limits
 from .held import Ready
 from .memory import Memory, Place, reached
@@ -90,6 +91,7 @@ class Deployer:
     trusted: str = ""
     outlook: Outlook | None = None
     older: Older = field(default_factory=Older)
+    entering: Entering = field(default_factory=lambda: Entering(()))
 
     def run(self) -> Outcome:
         """Do it. Raises UserError for what is the user's to mend."""
@@ -120,6 +122,8 @@ class Deployer:
                 cli.say("what runs is so already; the release becomes the newest generation")
             elif not self.ask(f"deploy this to {self._named()}?"):
                 return Verdict("refused", client.hello.generation, "not wanted")
+            self.entering = Entering.of(self.held)
+            self.entering.begin()
             client = self._sent(client)
             self._deliver(client, secrets)
             number = int(client.ask("keep", who=self.who)["generation"])
@@ -251,9 +255,8 @@ class Deployer:
         reach = self.held.release.reach
         there = Place(reach.address, reach.user)
         limits = Limits(self.order.activate or self.outlook.limit, self.order.confirm)
-        verdict = Follower(self.connect, there, self._place(), self.who).activate(
-            client, number, seal, limits
-        )
+        follower = Follower(self.connect, there, self._place(), self.who, fault=self.entering.fault)
+        verdict = follower.activate(client, number, seal, limits)
         if verdict.code == cli.DONE:
             self.memory.keep(there, None if client.hello.generation else self._place())
         return verdict

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,13 +41,14 @@ class _MovedError(LostError):
 @dataclass(frozen=True, slots=True)
 class Follower:
     """Follows a host's transactions. `there` is where the host is to be found afterwards, `here`
-    where it was."""
+    where it was; `fault` says why a change is not to be confirmed, "" where it is."""
 
     connect: Connect
     there: Place
     here: Place
     who: str
     pause: float = 1.0
+    fault: Callable[[], str] = str
 
     def activate(self, client: Client, number: int, seal: str, limits: Limits) -> Verdict:
         """Have generation `number` run, and confirm it."""
@@ -148,6 +150,10 @@ class Follower:
             return Verdict("busy", None, busy(waits, hello))
         if waits.stage != "confirming" or at != self.there:
             return None
+        if why := self.fault():
+            cli.say(f"  not confirmed: {why}")
+            client.ask("recover", story.tell)
+            return Verdict("undone", before.generation, why)
         story.asked = True
         try:
             client.ask("confirm", story.tell, generation=number, who=self.who)

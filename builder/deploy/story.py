@@ -29,6 +29,8 @@ _SAID = {
     "confirming": "all is well; the host waits {seconds} s for the confirmation",
     "unchecked": "guest {guest} is not checked beforehand: {why}",
     "ill before": "as it was before: {why}",
+    "not there yet": "not there yet, and no fault of this change: {why}",
+    "awaiting": "awaiting that this is well: {why}",
     "confirmed": "confirmed: generation {generation} stays",
     "failed": "failed: {why}",
     "guard": "the guard takes generation {generation} back: its time was over",

@@ -19,6 +19,7 @@ from . import (
     VERSION,
     back,
     files,
+    gate,
     generations,
     guard,
     guests,
@@ -31,6 +32,7 @@ from . import (
 from . import health as healthy
 from .commands import FailedError
 from .decide import Effects
+from .gate import Hop
 from .host import DegradedError, Host, UndoneError
 from .paths import Paths
 from .platforms import Platform, platform
@@ -242,6 +244,7 @@ def _who(what: str) -> str:
 
 def _host() -> Host:
     paths = Paths()
+    store = Store(paths)
     place = platform("proxmox" if os.path.isdir("/etc/pve") else "lxc", paths)
 
     def does(found: Platform, effects: Effects) -> None:
@@ -250,10 +253,19 @@ def _host() -> Host:
     def health(wanted: Release | None) -> Iterator[str]:
         return (each.text for each in healthy.faults(paths, place, wanted))
 
-    def mend(wanted: Release | None) -> Effects:
-        return healthy.effects(healthy.faults(paths, place, wanted))
+    def asked(wanted: Release | None) -> tuple[Hop, ...]:
+        # What it takes to ask is dear to load.
+        from . import hops
 
-    return Host(paths, Store(paths), place, does, health, _tell, mend=mend,
+        return hops.hops(store, place, wanted)
+
+    def mend(wanted: Release | None) -> Effects:
+        found = [*healthy.faults(paths, place, wanted)]
+        if gate.faults(asked(wanted), {})[0]:
+            found += healthy.rules(wanted)
+        return healthy.effects(found)
+
+    return Host(paths, store, place, does, health, _tell, mend=mend, hops=asked,
                 lacking=lambda: network.lacking(paths.root))  # fmt: skip
 
 

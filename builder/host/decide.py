@@ -18,6 +18,7 @@ from .release import Entry, Release, Target, digest
 from .state import Change, Held, HeldGuest, Record, dump_record
 from .store import NODE
 
+_RULES = "/etc/phoenix/"
 _UNITS = "/etc/systemd/system/"
 _WANTED_BY = re.compile(rb"^WantedBy=(\S+)$", re.MULTILINE)
 _ORDER = ("other", "firewall", "lxc-conf", "interfaces")
@@ -293,7 +294,7 @@ def _new(changed: Iterable[Change], folder: str) -> tuple[str, ...]:
 
 def _services(changed: Iterable[Change]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The host's units that go, and those that are to read their files again: a unit NAME.service
-    reads /etc/NAME with its dashes as slashes, or is itself new."""
+    reads /etc/NAME.nft with its dashes as slashes, or is itself new."""
     stopped, reloaded = [], set()
     for change in changed:
         path = PurePosixPath(change.path)
@@ -302,7 +303,7 @@ def _services(changed: Iterable[Change]) -> tuple[tuple[str, ...], tuple[str, ..
                 stopped.append(path.name)
             else:
                 reloaded.add(path.name)
-        elif change.path.startswith("/etc/phoenix/") and change.new is not None:
+        elif change.path.startswith(_RULES) and path.suffix == ".nft" and change.new is not None:
             reloaded.add(f"phoenix-{path.stem}.service")
     return tuple(stopped), tuple(sorted(reloaded))
 

@@ -50,13 +50,22 @@ def faults(paths: Paths, platform: Platform, wanted: Release | None) -> Iterator
             yield Fault(f"{named}: {said}", ref.id)
 
 
+def rules(wanted: Release | None) -> Iterator[Fault]:
+    """The units that load the host's rules, as faults: what of the rules in the kernel somebody has
+    taken away shows in no unit."""
+    for target in wanted.targets if wanted else ():
+        if target.path.startswith("/etc/phoenix/") and target.path.endswith(".nft"):
+            unit = f"phoenix-{target.path.rpartition('/')[2].removesuffix('.nft')}.service"
+            yield Fault("its rules are loaded anew", unit=unit)
+
+
 def effects(found: Iterable[Fault]) -> Effects:
     """What has run again what does not; a guest's own system starts what lacks in it."""
     every = tuple(found)
     guests = {each.guest: each.runs for each in every if each.guest is not None}
     return Effects(
         network=any(each.guest is None and not each.unit for each in every),
-        reloaded=tuple(each.unit for each in every if each.unit),
+        reloaded=tuple(dict.fromkeys(each.unit for each in every if each.unit)),
         guests=tuple(
             GuestEffect(number, "switch" if runs else "start") for number, runs in guests.items()
         ),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from . import generations
 from .decide import Effects
+from .gate import Hop
 from .generations import Kept
 from .paths import Paths
 from .platforms import Platform
@@ -35,6 +36,8 @@ class Host(NamedTuple):
     """A kept generation, its signature verified anew."""
     mend: Callable[[Release | None], Effects] = lambda _: Effects()
     """What has a release run as it should, where all files are as they should be."""
+    hops: Callable[[Release | None], tuple[Hop, ...]] = lambda _: ()
+    """Each hop of a running release's ways, asked once."""
 
 
 class UndoneError(Exception):

@@ -7,8 +7,10 @@ import os
 import socket
 from collections.abc import Callable
 
-_CLONE_NEWNET = 0x40000000
+_NEWNET = 0x40000000
 _LIMIT = 5.0
+Enter = Callable[[], None]
+"""Has the calling process be in a network; raises OSError."""
 
 
 def closed(process: int, ports: tuple[int, ...]) -> str | None:
@@ -32,11 +34,9 @@ def _inside(process: int, ask: Callable[[], str | None]) -> str | None:
     if child == 0:
         code = 1
         try:
-            handle = os.open(f"/proc/{process}/ns/net", os.O_RDONLY)
-            # os.setns is there only from Python 3.12 on.
-            if ctypes.CDLL(None).setns(handle, _CLONE_NEWNET) == 0:
-                os.write(write, (ask() or "").encode())
-                code = 0
+            in_network_of(process)()
+            os.write(write, (ask() or "").encode())
+            code = 0
         finally:
             os._exit(code)
     os.close(write)
@@ -44,3 +44,15 @@ def _inside(process: int, ask: Callable[[], str | None]) -> str | None:
         said = stream.read().decode()
     _, result = os.waitpid(child, 0)
     return (said or None) if result == 0 else "its network can't be entered"
+
+
+def in_network_of(process: int) -> Enter:
+    """The network that a process is in."""
+
+    def enter() -> None:
+        handle = os.open(f"/proc/{process}/ns/net", os.O_RDONLY)
+        # os.setns is there only from Python 3.12 on.
+        if ctypes.CDLL(None).setns(handle, _NEWNET) != 0:
+            raise OSError("setns")
+
+    return enter

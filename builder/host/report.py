@@ -8,6 +8,7 @@ from typing import Any
 
 from . import counted, decide, files, generations, journals, owed, preflight, seen, survey
 from .decide import Goal
+from .gate import Hop
 from .host import Host
 from .release import Release
 from .state import Change, load_record
@@ -68,12 +69,19 @@ def look(host: Host) -> dict[str, Any]:
         "drift": sorted(set(drift)),
         "restarts": [*owed.owing(host.paths, host.platform)],
         "faults": faults,
+        "hops": [_hop(each) for each in host.hops(wanted)],
         "daemons": daemons,
         "certificates": certificates,
         "names": {str(number): guest.name for number, guest in record.guests.items()},
         "rates": rates,
         "minutes": counted.MINUTES,
     }
+
+
+def _hop(hop: Hop) -> dict[str, Any]:
+    """One that could not be asked is neither well nor not."""
+    found = hop._asdict() | {"ok": hop.ok if hop.asked else None}
+    return {name: found[name] for name in ("source", "target", "name", "ok", "why")}
 
 
 def _shown(change: Change) -> dict[str, Any]:

@@ -321,6 +321,7 @@ class Session:
 _UNITS: dict[str, Callable[[Request], list[str]]] = {
     "rollback": lambda request: [] if request["to"] is None else [str(int(request["to"]))],
     "repair": lambda _: [],
+    "recover": lambda _: [],
     "remove": lambda _: [],
     "verify": lambda _: [],
     "gc": lambda request: ["--keep", str(int(request["keep"]))],

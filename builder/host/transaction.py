@@ -1,7 +1,8 @@
 """The one procedure behind install, rollback, recovery and repair.
 
     lock → read what is wanted → preflight → unpack and staged checks → create what is missing →
-    decide → journal and guard → apply → effects → health → await the confirmation → close
+    decide → journal and guard → apply → effects → health, hop by hop → await the confirmation →
+    close
 
 Until the journal is closed nothing is decided: whoever finds it open takes everything back.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from . import (
@@ -17,6 +19,7 @@ from . import (
     bundles,
     decide,
     files,
+    gate,
     generations,
     guard,
     journals,
@@ -37,6 +40,11 @@ SETTLE = "settle"
 """Whoever stops drained slots, by the first word of its lock: it holds that for a moment."""
 
 
+_BACK, _AGAIN = 20.0, 300.0
+"""Seconds that are left for the way back when hops are not awaited any more, and that they are
+awaited at most where nothing is taken back."""
+
+
 class Limits(NamedTuple):
     """Seconds: to activate, and then to confirm; no `confirm` closes at once."""
 
@@ -55,6 +63,13 @@ class _Turn(NamedTuple):
     running: tuple[int, ...]
 
 
+class _Was(NamedTuple):
+    """What did not run as it should before a change, and of each hop whether it was well."""
+
+    ill: tuple[str, ...] = ()
+    hops: Mapping[str, bool] = MappingProxyType({})
+
+
 def activate(
     host: Host, number: int, who: str, limits: Limits, sealed: str = "", settle: bool = False
 ) -> bool:
@@ -71,6 +86,7 @@ def activate(
         _unpack(host, turn, settle)
         before, running = turn.record.generation, turn.running
         journal = Journal(number, before, "preparing", 0, who, tuple(turn.creates), running)
+        was = _Was()
         try:
             _create(host, journal, turn)
             live = survey.observe(host, turn.record, turn.goal)
@@ -78,11 +94,11 @@ def activate(
             if not changes:
                 journals.close(host, journal)
                 return settle and number == before and _mended(host, turn.wanted)
-            ill = () if settle else tuple(host.health(survey.read_generation(host, before)))
+            was = _Was() if settle else _looked(host, before)
             journal = _begin(host, journal, changes, limits.activate)
             host.tell("changing", {"generation": number, "count": len(changes) - 1})
             apply(host, changes)
-            fault = _runs(host, turn, journal, ill)
+            fault = _runs(host, turn, journal, was)
             if fault and not settle:
                 raise FailedError(fault)
             if fault and number == before:
@@ -94,6 +110,7 @@ def activate(
         except (FailedError, RefusedError, OSError) as error:
             host.tell("failed", {"why": str(error)})
             back.undo(host, journal)
+            _as_before(host, before, was)
             raise UndoneError(str(error)) from error
     if fault:
         host.tell("failed", {"why": fault})
@@ -198,8 +215,14 @@ def _in_time(began: float, seconds: int) -> None:
         raise FailedError(f"it stood still, and its {seconds} s are over")
 
 
-def _runs(host: Host, turn: _Turn, journal: Journal, ill: Collection[str]) -> str:
-    """Have what runs be as the files say; what does not run so, or "". What was `ill` before is no
+def _looked(host: Host, number: int) -> _Was:
+    """How the running generation is."""
+    wanted = survey.read_generation(host, number)
+    return _Was(tuple(host.health(wanted)), gate.well(host.hops(wanted)))
+
+
+def _runs(host: Host, turn: _Turn, journal: Journal, was: _Was) -> str:
+    """Have what runs be as the files say; what does not run so, or "". What was ill before is no
     fault of this change: it is told."""
     try:
         host.tell("effects", {})
@@ -207,18 +230,40 @@ def _runs(host: Host, turn: _Turn, journal: Journal, ill: Collection[str]) -> st
         found = survey.effects(host, turn.record, guests, journal.changes, turn.running)
         perform(host, found._replace(lacking=journal.lacking))
         host.tell("health", {})
-        faults, known = tuple(host.health(turn.wanted)), {*ill, *journal.lacking}
+        faults, known = tuple(host.health(turn.wanted)), {*was.ill, *journal.lacking}
         for fault in faults:
             if fault in known:
                 host.tell("ill before", {"why": fault})
-        return "; ".join(fault for fault in faults if fault not in known)
+        if new := [fault for fault in faults if fault not in known]:
+            return "; ".join(new)
+        started = {str(g.number) for g in found.guests if g.what in ("start", "restart")}
+        return _hops(host, turn.wanted, was, started, journal.deadline - time.time())
     except (FailedError, OSError) as error:
         return str(error)
 
 
+def _hops(
+    host: Host, wanted: Release | None, was: _Was, started: Collection[str], seconds: float
+) -> str:
+    """The hops that fail and must not, or ""; `seconds` until all is taken back by the guard."""
+    until = time.monotonic() + max(0.0, seconds - _BACK)
+    found = gate.awaited(lambda: host.hops(wanted), was.hops, started, until, host.tell)
+    return gate.words(found)
+
+
+def _as_before(host: Host, number: int, was: _Was) -> None:
+    """Whether what was well before a change is so again after it was taken back; raises
+    DegradedError."""
+    if any(was.hops.values()):
+        wanted = survey.read_generation(host, number)
+        if fault := _hops(host, wanted, was, (), _AGAIN):
+            host.tell("failed", {"why": fault})
+            raise DegradedError(fault)
+
+
 def _mended(host: Host, wanted: Release | None) -> bool:
     """Have run what the files say already; False where it all does. Raises DegradedError."""
-    if not any(host.health(wanted)):
+    if not any(host.health(wanted)) and not gate.faults(host.hops(wanted), {})[0]:
         return False
     if fault := _mend(host, wanted):
         host.tell("failed", {"why": fault})
@@ -231,7 +276,7 @@ def _mend(host: Host, wanted: Release | None) -> str:
     try:
         host.tell("effects", {})
         perform(host, host.mend(wanted))
-        return "; ".join(host.health(wanted))
+        return "; ".join(host.health(wanted)) or _hops(host, wanted, _Was(), (), _AGAIN)
     except (FailedError, OSError) as error:
         return str(error)
 

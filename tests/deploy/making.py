@@ -20,7 +20,7 @@ from builder.deploy.held import ready
 from builder.deploy.memory import Memory, Place
 from builder.deploy.ssh import LostError
 from builder.dist import MANIFEST
-from builder.host import files, transaction
+from builder.host import back, files, transaction
 from builder.host.host import DegradedError, UndoneError
 from builder.host.schema import RefusedError
 from builder.host.serve import Session
@@ -168,6 +168,8 @@ class Staged(Stage):
         limits = Limits(int(given.get("activate", 300)), confirm=None)
         if verb == "activate":
             limits = Limits(limits.activate, int(given["confirm"]))
+        if verb == "recover":
+            return int(not back.take_back(self.host(), verb))
         try:
             changed = transaction.activate(
                 self.host(), number, given.get("who", verb), limits, given.get("seal", ""),

@@ -4,7 +4,7 @@
 
 What `builder.commands` does for the labs that it knows by name, for one with a name of its own.
 `BROKEN` in the environment makes the host program of what is built another one: a list of module,
-words in it, and what stands there instead.
+words in it, and what stands there instead; `altered.ALTERED` alters the files that are built.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from builder.deploy.deploy import Order
 from builder.deploy.front import Ground
 from builder.lab.shape import Lab
 from builder.lab.state import State
+from tests.integration import altered
 
 BROKEN = "PHOENIX_TEST_BROKEN"
 
@@ -48,6 +49,8 @@ def ground(state: State) -> Ground:
         if changes := os.environ.get(BROKEN):
             made = broken(changes)
             vars(build)["host_program"] = lambda: made
+        if changes := os.environ.get(altered.ALTERED):
+            altered.alter(changes)
         build.build(state.project, [state.lab.name], keys.find(named), cli.progress)
 
     reach = (*ssh.chosen(), "-F", str(state.ssh_config))
