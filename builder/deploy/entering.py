@@ -22,8 +22,9 @@ from builder import cli
 from .held import Ready
 
 _PATHS = "/etc/phoenix/paths.json"
-_LIMIT, _TRIES, _AT_ONCE = 3.0, 3, 16
-"""Seconds for a handshake, how often one that fails is tried again, and how many go on at once."""
+_BEFORE, _AFTER, _TRIES, _AT_ONCE = 3.0, 8.0, 3, 16
+"""Seconds for a handshake before a change, which nobody shall wait for, and after it, which may be
+over a bad line; how often one that fails is tried, and how many go on at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,8 @@ def entrances(paths: Mapping[str, Any], reach: str) -> Iterator[Entrance]:
             yield Entrance(reach if unknown else ask["address"], ask["port"], ask["server"], root)
 
 
-def fault(entrance: Entrance) -> str:
-    """Why a handshake fails there, or ""."""
+def fault(entrance: Entrance, limit: float) -> str:
+    """Why a handshake fails there within `limit` seconds, or ""."""
     try:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if entrance.root:
@@ -60,7 +61,7 @@ def fault(entrance: Entrance) -> str:
         else:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         with (
-            socket.create_connection((entrance.address, entrance.port), _LIMIT) as stream,
+            socket.create_connection((entrance.address, entrance.port), limit) as stream,
             context.wrap_socket(stream, server_hostname=entrance.name),
         ):
             return ""
@@ -73,7 +74,7 @@ class Entering:
     """The entrances of one release, before and after its change."""
 
     every: tuple[Entrance, ...]
-    look: Callable[[Entrance], str] = fault
+    look: Callable[[Entrance, float], str] = fault
     before: Future[dict[Entrance, str]] | None = None
 
     @staticmethod
@@ -89,7 +90,7 @@ class Entering:
     def begin(self) -> None:
         """Look how it is before the change; meanwhile this machine goes on."""
         pool = ThreadPoolExecutor(1)
-        self.before = pool.submit(self._looked, self.every)
+        self.before = pool.submit(self._looked, self.every, _BEFORE)
         pool.shutdown(wait=False)
 
     def fault(self) -> str:
@@ -101,12 +102,13 @@ class Entering:
         left: dict[Entrance, str] = dict.fromkeys(well, "")
         for tried in range(_TRIES if well else 0):
             time.sleep(tried)
-            left = {each: why for each, why in self._looked(left).items() if why}
+            left = {each: why for each, why in self._looked(left, _AFTER).items() if why}
             if not left:
                 break
         return "; ".join(f"from here, {each}: {why}" for each, why in left.items() if why)
 
-    def _looked(self, every: Iterable[Entrance]) -> dict[Entrance, str]:
+    def _looked(self, every: Iterable[Entrance], limit: float) -> dict[Entrance, str]:
         some = tuple(every)
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            return dict(zip(some, pool.map(self.look, some), strict=True))
+            found = pool.map(lambda each: self.look(each, limit), some)
+            return dict(zip(some, found, strict=True))

@@ -79,18 +79,18 @@ def served(tmp_path: Path) -> Iterator[Entrance]:
 
 def test_a_handshake_is_judged_by_name_and_root(served: Entrance, tmp_path: Path):
     at = (served.address, served.port)
-    assert fault(served) == ""
-    assert "Hostname mismatch" in fault(Entrance(*at, "b.org", served.root))
+    assert fault(served, 5) == ""
+    assert "Hostname mismatch" in fault(Entrance(*at, "b.org", served.root), 5)
     other, _ = _certificate(tmp_path, "a.org")
-    assert "certificate verify failed" in fault(Entrance(*at, "a.org", other))
+    assert "certificate verify failed" in fault(Entrance(*at, "a.org", other), 5)
     # Of one that is not the site's there is nothing to judge it by.
-    assert fault(Entrance(*at, "a.org", "")) == ""
+    assert fault(Entrance(*at, "a.org", ""), 5) == ""
 
 
 def test_nobody_there():
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    assert "refused" in fault(Entrance("127.0.0.1", port, "a.org", ""))
+    assert "refused" in fault(Entrance("127.0.0.1", port, "a.org", ""), 5)
 
 
 def test_the_entrances_of_a_release():
@@ -112,12 +112,12 @@ def test_the_entrances_of_a_release():
     assert [*entrances(routed | {"uplink": ""}, "-")] == [ONE]
 
 
-def _changing(before: dict[str, str], *after: dict[str, str]) -> Callable[[Entrance], str]:
+def _changing(before: dict[str, str], *after: dict[str, str]) -> Callable[[Entrance, float], str]:
     """What is seen, look by look."""
     looks = [before, *after]
     count = dict.fromkeys(("a.org", "b.org"), 0)
 
-    def look(entrance: Entrance) -> str:
+    def look(entrance: Entrance, _: float) -> str:
         turn = min(count[entrance.name], len(looks) - 1)
         count[entrance.name] += 1
         return looks[turn].get(entrance.name, "")
@@ -153,7 +153,7 @@ def test_what_is_worse_is_not_confirmed(
     made.release()
     assert deployed(made, wire, memory).verdict.result == "done"
     # Until the host waits for the word, all is well.
-    seen = Entering((ONE,), lambda _: "gone" if wire.stage.paths.journal.exists() else "")
+    seen = Entering((ONE,), lambda *_: "gone" if wire.stage.paths.journal.exists() else "")
     monkeypatch.setattr(deploy.Entering, "of", lambda _: seen)
     made.release(sysctl="b = 1\n")
     outcome = deployed(made, wire, memory)
