@@ -31,6 +31,7 @@ _SAID = {
     "ill before": "as it was before: {why}",
     "not there yet": "not there yet, and no fault of this change: {why}",
     "awaiting": "awaiting that this is well: {why}",
+    "worn": "look after this: {why}",
     "confirmed": "confirmed: generation {generation} stays",
     "failed": "failed: {why}",
     "guard": "the guard takes generation {generation} back: its time was over",

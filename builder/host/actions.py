@@ -265,7 +265,12 @@ def _host() -> Host:
             found += healthy.rules(wanted)
         return healthy.effects(found)
 
-    return Host(paths, store, place, does, health, _tell, mend=mend, hops=asked,
+    def worn(wanted: Release | None) -> Iterator[str]:
+        from . import seen
+
+        return seen.worn(place, wanted)
+
+    return Host(paths, store, place, does, health, _tell, mend=mend, hops=asked, worn=worn,
                 lacking=lambda: network.lacking(paths.root))  # fmt: skip
 
 

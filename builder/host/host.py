@@ -38,6 +38,8 @@ class Host(NamedTuple):
     """What has a release run as it should, where all files are as they should be."""
     hops: Callable[[Release | None], tuple[Hop, ...]] = lambda _: ()
     """Each hop of a running release's ways, asked once."""
+    worn: Callable[[Release | None], Iterable[str]] = lambda _: ()
+    """Which certificates of a running release are not renewed as they should be."""
 
 
 class UndoneError(Exception):

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from . import counted
 from .counted import Rate
 from .platforms import Platform
+from .release import Release
 
 _LOOKS = 8
 """So often its client looks at a certificate in the time that is left once it is due for renewal;
@@ -26,9 +27,7 @@ _PUBLIC = 3
 """A public directory's is renewed when a third of its life is left (RENEW is 0)."""
 # RFC 5280, 4.1.2.5: two times in a sequence, and until 2049 as UTCTime.
 _VALIDITY = re.compile(rb"\x30\x1e\x17\x0d(\d{12})Z\x17\x0d(\d{12})Z")
-SCRIPT = (
-    counted.SCRIPT
-    + """
+_SLOTS = """
 live=$(cat /var/lib/phoenix/slots/live 2>/dev/null || echo a)
 cd "$(readlink -f /opt/phoenix/current)" || exit
 for each in /var/lib/phoenix/slots/*/; do
@@ -39,6 +38,9 @@ for each in /var/lib/phoenix/slots/*/; do
     done
     echo "slot $name $live $same"
 done
+"""
+_CERTIFICATES = """
+cd "$(readlink -f /opt/phoenix/current)" || exit
 [ ! -e acme/certificates ] || while read -r name _ _ renew url _; do
     case $name in '#'*) continue ;; esac
     from=${url#https://}
@@ -50,7 +52,7 @@ for each in /opt/phoenix-secrets/current/*.crt; do
     [ ! -e "$each" ] || { echo "certificate $(basename "$each" .crt)"; cat "$each"; }
 done
 """
-)
+SCRIPT = counted.SCRIPT + _SLOTS + _CERTIFICATES
 """What is run in a guest to see it all."""
 
 
@@ -104,6 +106,16 @@ def look(platform: Platform, guest: int) -> Seen:
     rows = (line.split() for line in said if line.startswith("slot "))
     daemons = tuple(Daemon(guest, name, slot, same == "yes") for _, name, slot, same in rows)
     return daemons, tuple(_certificates(guest, said)), tuple(counted.rates(guest, said))
+
+
+def worn(platform: Platform, wanted: Release | None) -> Iterator[str]:
+    """Which certificates of running guests are not renewed as they should be, and why."""
+    running = platform.all()
+    for ref in wanted.guests if wanted else ():
+        if running.get(ref.id):
+            said = platform.inside(ref.id, "sh", "-c", _CERTIFICATES)[1].splitlines()
+            held = [each for each in _certificates(ref.id, said) if each.life]
+            yield from faults(ref.name, (), held)
 
 
 def faults(name: str, daemons: Sequence[Daemon], every: Sequence[Certificate]) -> Iterator[str]:

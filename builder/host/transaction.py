@@ -234,6 +234,9 @@ def _runs(host: Host, turn: _Turn, journal: Journal, was: _Was) -> str:
         for fault in faults:
             if fault in known:
                 host.tell("ill before", {"why": fault})
+        # No change makes a certificate late at once: none is taken back for it.
+        for worn in host.worn(turn.wanted):
+            host.tell("worn", {"why": worn})
         if new := [fault for fault in faults if fault not in known]:
             return "; ".join(new)
         started = {str(g.number) for g in found.guests if g.what in ("start", "restart")}

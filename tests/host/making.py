@@ -168,6 +168,7 @@ class Stage:
     """What does not run well after the next change; `ill` does not before either."""
     ill: list[str] = field(default_factory=list)
     sick: list[str] = field(default_factory=list)
+    worn: list[str] = field(default_factory=list)
     trusted: Callable[[Paths, int], Kept] = generations.kept
 
     def __post_init__(self) -> None:
@@ -185,7 +186,7 @@ class Stage:
         place: Platform = self.platform  # type: ignore[assignment]
         return Host(
             self.paths, self.store, place, self._perform, self._health, self._tell,
-            guarded=False, trusted=self.trusted,
+            guarded=False, trusted=self.trusted, worn=lambda _: self.worn,
         )  # fmt: skip
 
     def keep(self, data: bytes) -> int:

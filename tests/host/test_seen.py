@@ -6,6 +6,7 @@ import datetime
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
@@ -15,6 +16,7 @@ from cryptography.x509.oid import NameOID
 
 from builder.host import report, seen
 from builder.host.platforms import Platform
+from builder.host.release import Release
 from builder.host.seen import Certificate, Daemon
 from builder.host.transaction import Limits, activate
 from tests.host.making import SYSCTL, Stage, released
@@ -38,6 +40,9 @@ class Guest:
     """Says what a guest's shell would."""
 
     said: str
+
+    def all(self) -> dict[int, bool]:
+        return {101: True, 102: False}
 
     def inside(self, _guest: int, *_command: str, limit: float = 60) -> tuple[int, str]:
         return 0, self.said
@@ -126,6 +131,19 @@ def test_what_a_guest_waits_for():
     _, (late,) = _look(f"{order}no: of course\ncertificate a.internal\n{_pem(-80, 20)}")
     (said,) = seen.faults("g", (), (late,))
     assert said.endswith(", and was not renewed: no: of course")
+
+
+def test_what_is_worn():
+    """Of guests that run; a certificate that is awaited still is no worn one."""
+    order = ORDER.replace("RENEW", str(30 * DAY))
+    late = f"{order}no\ncertificate a.internal\n{_pem(-80, 20)}"
+    wanted: Release = SimpleNamespace(  # type: ignore[assignment]
+        guests=[SimpleNamespace(id=101, name="g"), SimpleNamespace(id=102, name="stopped")]
+    )
+    for said, count in ((late, 1), (f"{order}no\ncertificate a.internal\n", 0)):
+        place: Platform = Guest(said)  # type: ignore[assignment]
+        assert len([*seen.worn(place, wanted)]) == count
+    assert [*seen.worn(place, None)] == []
 
 
 def test_the_script_shows_what_is_ordered_and_what_was_delivered(tmp_path: Path):

@@ -129,6 +129,15 @@ def test_what_was_ill_before_is_no_fault_of_a_change(stage: Stage):
     assert "ill before" in stage.events
 
 
+def test_a_certificate_that_is_late_is_told(stage: Stage):
+    """It is no fault of a change, whether it was late before or not."""
+    go(stage, stage.keep(released(stage.store)))
+    assert "worn" not in stage.events
+    stage.worn.append("guest 105 (whisper) has a certificate of a that ends soon")
+    assert go(stage, stage.keep(released(stage.store, sysctl="b = 2\n")))
+    assert "worn" in stage.events
+
+
 def test_a_signer_who_went_from_the_list_activates_nothing(stage: Stage):
     number, before = stage.keep(released(stage.store)), stage.files()
     stage.trusted = generations.trusted
