@@ -258,5 +258,6 @@ def well(found: Iterable[Hop]) -> dict[str, bool]:
 
 
 def words(found: Iterable[Hop]) -> str:
-    """Hops that fail, as one text."""
-    return "; ".join(dict.fromkeys(str(hop) for hop in found))
+    """Hops that fail, as one text; each once, from however many sides it was seen."""
+    seen = {(hop.source, hop.target, hop.name): hop for hop in reversed(tuple(found))}
+    return "; ".join(str(hop) for hop in reversed(seen.values()))

@@ -52,12 +52,13 @@ BREAKAGES = (
         "host", _NAT, '\t\t\t"vmbr0",\n', "",
     ),
     _one(
-        "the gateway looks for the mesh on another port", f"101 → 102 ({_NAME})", "101 answers 502",
-        "gateway", "nginx/*", "10.0.0.102:443", "10.0.0.102:9443",
+        "the gateway looks for the mesh on another port", f"101 → 102 ({_NAME})",
+        "and 102 itself 200", "gateway", "nginx/*", "10.0.0.102:443", "10.0.0.102:9443",
     ),
     _one(
-        "the gateway expects another name of the mesh", f"101 → 102 ({_NAME})", "101 answers 502",
-        "gateway", "nginx/*", "proxy_ssl_name mesh.", "proxy_ssl_name gateway.",
+        "the gateway expects another name of the mesh", f"101 → 102 ({_NAME})",
+        "and 102 itself 200", "gateway", "nginx/*", "proxy_ssl_name mesh.",
+        "proxy_ssl_name gateway.",
     ),
     _one(
         "the mesh has no router for the name", f"102 → chat ({_NAME})", "102 answers 404",
@@ -65,11 +66,11 @@ BREAKAGES = (
     ),
     _one(
         "the mesh expects another name of the service", f"102 → chat ({_NAME})",
-        "102 answers 50", "mesh", "traefik/dynamic/*", 'serverName: "chat.phoenix.internal"',
+        "and chat itself 200", "mesh", "traefik/dynamic/*", 'serverName: "chat.phoenix.internal"',
         'serverName: "chats.phoenix.internal"',
     ),
     _one(
-        "the front passes to another port", "111 → program (chat)", "111 answers 502",
+        "the front passes to another port", "111 → program (chat)", "and program itself 200",
         "chat", "nginx/*", "127.0.0.1:8000", "127.0.0.1:8009",
     ),
     _one(
@@ -90,12 +91,12 @@ BREAKAGES = (
         "host", _NAT, "\t\tct status dnat accept\n", "", deep=True,
     ),
     _one(
-        "the gateway has another root for the mesh", f"101 → 102 ({_NAME})", "101 answers 502",
+        "the gateway has another root for the mesh", f"101 → 102 ({_NAME})", "and 102 itself 200",
         "gateway", "nginx/*", "proxy_ssl_trusted_certificate ../trust/root.crt",
         f"proxy_ssl_trusted_certificate {_OTHER}", deep=True,
     ),
     _one(
-        "the mesh has another root for the service", f"102 → chat ({_NAME})", "102 answers 50",
+        "the mesh has another root for the service", f"102 → chat ({_NAME})", "and chat itself 200",
         "mesh", "traefik/dynamic/chat.yaml", "/opt/phoenix/current/trust/root.crt",
         _OTHER, deep=True,
     ),
