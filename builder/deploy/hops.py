@@ -14,6 +14,8 @@ from typing import Any
 Plain = Mapping[str, Any]
 _DAY, _HOUR = 86400, 3600
 _UNKNOWN = "-"
+_PLAIN = ("ACME challenges", ", port 80")
+"""How the names end that hops without TLS are asked for."""
 
 
 def table(found: Plain) -> list[str]:
@@ -51,6 +53,8 @@ def _by_guest(held: Sequence[Plain], rates: Sequence[Plain]) -> Iterator[Plain]:
 
 
 def _left(held: Iterable[Plain], target: str, name: str) -> str:
+    if name.endswith(_PLAIN):
+        return _UNKNOWN
     there = [one for one in held if str(one["guest"]) == target]
     ours = [one for one in there if one["name"] == name] or there
     if any(not one["life"] for one in ours):

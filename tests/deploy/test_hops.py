@@ -25,6 +25,7 @@ FOUND: dict[str, Any] = {
     ],
     "hops": [
         {"source": "uplink", "target": "101", "name": "chat.example.org", "ok": True, "why": ""},
+        {"source": "103", "target": "101", "name": "ACME challenges", "ok": True, "why": ""},
         {"source": "101", "target": "102", "name": "chat.example.org", "ok": True, "why": ""},
         {"source": "102", "target": "111", "name": "chat", "ok": False, "why": "status 502"},
         {"source": "102", "target": "112", "name": "chat", "ok": False, "why": "no certificate"},
@@ -38,6 +39,7 @@ def test_each_hop() -> None:
     assert hops.table(FOUND) == [
         "  hop               for               up   certificate  errors in 10 min",
         "  uplink → gateway  chat.example.org  yes  6 d 23 h     3 of 120 (2.5 %)",
+        "  103 → gateway     ACME challenges   yes  -            -",
         "  gateway → mesh    chat.example.org  yes  2 h          3 of 120 (2.5 %)",
         "  mesh → one        chat              no   over         4 of 64 (6.2 %)   status 502",
         "  mesh → 112        chat              no   none yet     -                 no certificate",
