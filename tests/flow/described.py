@@ -18,7 +18,7 @@ services:
     backends: [one, two]
     port: 8000
     profile: llm
-    health: {path: /health, interval: 5s}
+    health: {path: /health, interval: 10s, timeout: 10s}
     expose: [chat.example.org]
     inside: true
   sockets:
@@ -31,6 +31,7 @@ services:
     backends: [one]
     port: 8002
     protocol: grpc
+    profile: stream
     expose: [rpc.example.org]
     inside: true
   files:

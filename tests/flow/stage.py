@@ -74,14 +74,19 @@ class Flow:
     """The host, deployed, and its programs."""
 
     host: Handle
+    _derived: tuple[str, Network] | None = None
 
     # ---- what is declared
 
     @property
     def network(self) -> Network:
         """What is declared, derived."""
-        (found,) = build.derived(load(self.host.up.state.project, [self.host.lab.name]))
-        return found
+        host = self.host
+        text = host.site.read_text(encoding="utf-8") + host.host.read_text(encoding="utf-8")
+        if self._derived is None or self._derived[0] != text:
+            (found,) = build.derived(load(host.up.state.project, [host.lab.name]))
+            self._derived = (text, found)
+        return self._derived[1]
 
     def number(self, guest: str) -> int:
         """A guest's id."""

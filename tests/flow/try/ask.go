@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -17,7 +16,7 @@ import (
 type question struct {
 	*target
 	h2, chunked, expect      bool
-	method, mark, body       string
+	method, mark, body, gate string
 	count, size, rate, tally int64
 	every, quiet, after      time.Duration
 	headers                  []string
@@ -39,11 +38,12 @@ func ask(words []string) error {
 	flags.BoolVar(&asked.expect, "expect", false, "an upload that waits for 100 Continue")
 	flags.StringVar(&asked.method, "method", "GET", "of get")
 	flags.StringVar(&asked.mark, "mark", "", "what the program's record calls it")
+	flags.StringVar(&asked.gate, "gate", "", "what the last token waits at, until `/open?gate=` it")
 	flags.StringVar(&asked.body, "kind", "sse", "of disconnect: sse, silent, upload, download, ws, grpc")
 	flags.Int64Var(&asked.count, "n", 10, "tokens, or messages")
 	flags.Int64Var(&asked.tally, "streams", 1, "token streams at a time")
 	flags.Int64Var(&asked.size, "size", 1<<20, "bytes of an upload or download")
-	flags.Int64Var(&asked.rate, "rate", 0, "bytes a second that a download is read; 0: at once")
+	flags.Int64Var(&asked.rate, "rate", 0, "bytes a second of an upload or download; 0: at once")
 	flags.DurationVar(&asked.every, "every", 20*time.Millisecond, "between two tokens")
 	flags.DurationVar(&asked.quiet, "for", 0, "of silence")
 	flags.DurationVar(&asked.after, "after", 300*time.Millisecond, "until a disconnect")
@@ -147,8 +147,7 @@ func active(q *question) (any, error) {
 }
 
 // streamed is how a stream of tokens came. Each token's delay is the time from its sending; the
-// first and last of them, the median and the worst are told, in milliseconds. Head is the time from
-// the first token's sending to the answer's head.
+// first one's, the median and the worst are told, in milliseconds.
 type streamed struct {
 	Tokens  int64   `json:"tokens"`
 	Whole   bool    `json:"whole"`
@@ -166,9 +165,7 @@ func sse(q *question) (any, error) {
 
 func (q *question) stream() (streamed, error) {
 	began := now()
-	request := q.request(http.MethodGet, "/tokens",
-		"n", fmt.Sprint(q.count), "every", q.every.String())
-	answer, end, err := q.good(request)
+	answer, end, err := q.good(q.tokens())
 	if err != nil {
 		return streamed{}, err
 	}
@@ -176,6 +173,11 @@ func (q *question) stream() (streamed, error) {
 	found := q.read(answer.Body)
 	found.Seconds = milliseconds(now()-began) / 1e3
 	return found, nil
+}
+
+func (q *question) tokens() *http.Request {
+	return q.request(http.MethodGet, "/tokens",
+		"n", fmt.Sprint(q.count), "every", q.every.String(), "gate", q.gate)
 }
 
 // read takes events as they come. The stream is whole where all came in order, then the word that
@@ -213,8 +215,10 @@ func (q *question) read(from io.Reader) streamed {
 	return found
 }
 
-// streams are many token streams at a time: over HTTP/2 a hundred a connection.
+// streams are many token streams at a time: over HTTP/2 a hundred a connection. Only so many of them
+// wait for the head of their answer at a time, as no crowd comes within one moment.
 func streams(q *question) (any, error) {
+	entrance := make(chan struct{}, atOnce)
 	type result struct {
 		streamed
 		err error
@@ -227,7 +231,7 @@ func streams(q *question) (any, error) {
 		}
 		made := group
 		go func() {
-			found, err := q.over(made)
+			found, err := q.over(made, entrance)
 			results <- result{found, err}
 		}()
 	}
@@ -256,22 +260,32 @@ func streams(q *question) (any, error) {
 	}, nil
 }
 
+const atOnce = 32
+
 // over is one token stream, over a connection that is shared, or one of its own.
-func (q *question) over(made asker) (streamed, error) {
-	if made == nil {
-		return q.stream()
-	}
-	request := q.request(http.MethodGet, "/tokens",
-		"n", fmt.Sprint(q.count), "every", q.every.String())
-	answer, err := made.ask(request)
+func (q *question) over(made asker, entrance chan struct{}) (streamed, error) {
+	entrance <- struct{}{}
+	answer, end, err := q.entered(made)
+	<-entrance
 	if err != nil {
 		return streamed{}, err
 	}
-	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		return streamed{}, fmt.Errorf("status %d", answer.StatusCode)
-	}
+	defer end()
 	return q.read(answer.Body), nil
+}
+
+func (q *question) entered(made asker) (*http.Response, func(), error) {
+	if made == nil {
+		return q.good(q.tokens())
+	}
+	answer, err := made.ask(q.tokens())
+	if err == nil && answer.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %d", answer.StatusCode)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	return answer, func() { answer.Body.Close() }, nil
 }
 
 // askSilent waits for an answer that is silent for long.
@@ -285,9 +299,4 @@ func askSilent(q *question) (any, error) {
 	body, err := io.ReadAll(answer.Body)
 	whole := err == nil && string(body) == finished
 	return map[string]any{"whole": whole, "seconds": milliseconds(now()-began) / 1e3}, nil
-}
-
-// progress goes to standard error, for one who waits for it.
-func progress(text string) {
-	fmt.Fprintln(os.Stderr, text)
 }

@@ -16,7 +16,7 @@ import (
 func upload(q *question) (any, error) {
 	began, sum := now(), sha256.New()
 	request := q.request(http.MethodPost, "/sink")
-	request.Body = io.NopCloser(io.TeeReader(&content{0, q.size}, sum))
+	request.Body = io.NopCloser(io.TeeReader(q.paced(&content{0, q.size}), sum))
 	request.ContentLength = q.size
 	if q.chunked {
 		request.ContentLength = -1
@@ -87,16 +87,21 @@ func download(q *question) (any, error) {
 		return nil, err
 	}
 	defer end()
-	var from io.Reader = bufio.NewReaderSize(answer.Body, 256<<10)
-	if q.rate > 0 {
-		from = &slow{from, q.rate, time.Now(), 0}
-	}
+	from := q.paced(bufio.NewReaderSize(answer.Body, 256<<10))
 	found := map[string]any{"bytes": q.size, "whole": true}
 	if err = same(from, 0, q.size); err != nil {
 		found["whole"], found["why"] = false, err.Error()
 	}
 	found["seconds"] = milliseconds(now()-began) / 1e3
 	return found, nil
+}
+
+// paced is read no faster than the question says.
+func (q *question) paced(from io.Reader) io.Reader {
+	if q.rate == 0 {
+		return from
+	}
+	return &slow{from, q.rate, time.Now(), 0}
 }
 
 // slow reads at most so many bytes a second.

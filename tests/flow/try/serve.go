@@ -14,6 +14,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/coder/websocket"
@@ -25,6 +26,7 @@ const largestEcho = 64 << 20
 type program struct {
 	name, guest string
 	record      record
+	gates       gates
 }
 
 func serve(words []string) error {
@@ -59,6 +61,9 @@ func (p *program) handler() http.Handler {
 		mux.HandleFunc(path, p.recorded(handle))
 	}
 	mux.HandleFunc("/health", p.health)
+	mux.HandleFunc("/open", func(_ http.ResponseWriter, of *http.Request) {
+		p.gates.open(of.URL.Query().Get("gate"))
+	})
 	mux.HandleFunc("/active", func(to http.ResponseWriter, of *http.Request) {
 		plain(to, p.record.found(of.URL.Query().Get("mark")))
 	})
@@ -155,14 +160,47 @@ type token struct {
 
 const finished = "[DONE]"
 
+// gates are what requests wait at, by name, until somebody opens it.
+type gates struct {
+	held sync.Map
+}
+
+func (g *gates) at(name string) chan struct{} {
+	found, _ := g.held.LoadOrStore(name, make(chan struct{}))
+	return found.(chan struct{})
+}
+
+func (g *gates) open(name string) {
+	close(g.at(name))
+}
+
+// pass waits at the gate `name`; where that is empty there is none.
+func (g *gates) pass(in context.Context, name string) error {
+	if name == "" {
+		return nil
+	}
+	select {
+	case <-in.Done():
+		return in.Err()
+	case <-g.at(name):
+		return nil
+	}
+}
+
 // tokens sends `n` server-sent events, one `every` so often, each with the time when it was sent.
+// The last one waits at a `gate`, where there is one.
 func (p *program) tokens(to http.ResponseWriter, of *http.Request) error {
 	to.Header().Set("Content-Type", "text/event-stream")
 	to.Header().Set("Cache-Control", "no-cache")
 	to.WriteHeader(http.StatusOK)
 	every, flusher := span(of, "every"), http.NewResponseController(to)
-	for sent := range int(number(of, "n")) {
-		if err := pause(of.Context(), every); err != nil {
+	count := int(number(of, "n"))
+	for sent := range count {
+		err := pause(of.Context(), every)
+		if err == nil && sent == count-1 {
+			err = p.gates.pass(of.Context(), of.URL.Query().Get("gate"))
+		}
+		if err != nil {
 			return err
 		}
 		text, _ := json.Marshal(token{sent, now(), p.guest})
