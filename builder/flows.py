@@ -96,7 +96,7 @@ def _upkeep(guest: str) -> Iterator[Flow]:
 
 
 _CHALLENGE = "proofs for certificates, /.well-known/acme-challenge/ on port 80 alone"
-_REDIRECT = "the way from http to https, an answer without content on port 80"
+_REDIRECT = "the redirect from http to https, on port 80 alone"
 
 
 def plain(network: Network) -> tuple[PlainHop, ...]:
