@@ -1,0 +1,123 @@
+"""Someone else at a listener's address, with a certificate of a test's choice, who answers all."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.flow.papers import Paper
+from tests.integration.handle import Handle
+
+SAID = "IMPOSTOR"
+_AT = "/run/impostor"
+_PORT = 31000
+_PROGRAM = f"""
+import http.server, socket, ssl, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        with open("{_AT}/asked", "a") as log:
+            log.write(self.path + "\\n")
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(b"{SAID}\\n")
+    do_POST = do_HEAD = do_GET
+    def log_message(self, *_):
+        pass
+contexts = {{}}
+def shown():
+    # One for each certificate, so that a session with it can be taken up again.
+    with open("{_AT}/certificate.pem") as file:
+        text = file.read()
+    if text not in contexts:
+        contexts[text] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        contexts[text].load_cert_chain("{_AT}/certificate.pem", "{_AT}/key.pem")
+    return contexts[text]
+class Server(http.server.ThreadingHTTPServer):
+    address_family = socket.AF_INET6
+    def finish_request(self, request, address):
+        with open("{_AT}/met", "a") as log:
+            log.write(address[0] + "\\n")
+        try:
+            with shown().wrap_socket(request, server_side=True) as link:
+                super().finish_request(link, address)
+        except OSError:
+            pass
+Server(("::", {_PORT}), Handler).serve_forever()
+"""
+# Before the guest's own rules, so that these decide; connections that are kept are forgotten, too.
+_RULES = f"""
+table inet impostor {{
+    chain in {{
+        type nat hook prerouting priority -150
+        tcp dport PORT redirect to :{_PORT}
+    }}
+}}
+"""
+_FORGET = """
+tools=/opt/phoenix/current/programs/nftables/usr
+export LD_LIBRARY_PATH=$tools/lib/x86_64-linux-gnu
+[ ! -e $tools/sbin/conntrack ] || $tools/sbin/conntrack -D -p tcp --orig-port-dst PORT || :
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Impostor:
+    """In a guest; it has that guest's port, for connections that begin now."""
+
+    host: Handle
+    guest: int
+
+    def shows(self, paper: Paper) -> None:
+        """Have it show this certificate, and forget who came."""
+        files = {f"{_AT}/certificate.pem": paper.certificate, f"{_AT}/key.pem": paper.key}
+        put(self.host, self.guest, {**files, f"{_AT}/asked": b"", f"{_AT}/met": b""})
+
+    def _lines(self, name: str) -> list[str]:
+        return self.host.guest(self.guest, "cat", f"{_AT}/{name}").splitlines()
+
+    @property
+    def asked(self) -> list[str]:
+        """The paths of the requests that it was given."""
+        return self._lines("asked")
+
+    @property
+    def met(self) -> list[str]:
+        """From where connections came to it."""
+        return self._lines("met")
+
+
+@contextlib.contextmanager
+def impostor(host: Handle, guest: int, port: int, paper: Paper) -> Iterator[Impostor]:
+    """An impostor at a guest's port until this ends, with this certificate at first."""
+    made = Impostor(host, guest)
+    host.guest(guest, "mkdir", "-p", _AT)
+    made.shows(paper)
+    started = ["systemd-run", "--quiet", "--unit=impostor", "python3", "-I", "-c", _PROGRAM]
+    host.guest(guest, *started)
+    try:
+        listens = f"until ss -Hltn sport = {_PORT} | grep -q .; do sleep 0.1; done"
+        host.guest(guest, "timeout", "60", "sh", "-c", listens)
+        rules = _RULES.replace("PORT", str(port))
+        host.sh(f"{_inside(guest)} nft -f - <<'END'\n{rules}END")
+        host.guest(guest, "sh", "-c", _FORGET.replace("PORT", str(port)))
+        yield made
+    finally:
+        host.sh(f"{_inside(guest)} nft 'table inet impostor; delete table inet impostor'")
+        host.guest(guest, "systemctl", "stop", "impostor")
+
+
+def put(host: Handle, guest: int, files: Mapping[str, bytes]) -> None:
+    """Write these files in a guest, in one go; folders that are missing are made."""
+    script = "".join(
+        f"mkdir -p {Path(path).parent}; echo {base64.b64encode(data).decode()} | base64 -d >{path};"
+        for path, data in files.items()
+    )
+    host.guest(guest, "sh", "-ec", script)
+
+
+def _inside(guest: int) -> str:
+    """What runs the host's own programs in a guest's network."""
+    return f"nsenter --net=/proc/$(lxc-info --name {guest} --pid --no-humanize)/ns/net"
