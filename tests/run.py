@@ -28,7 +28,8 @@ def test(deep: bool, expression: str, more: str) -> int:
     workers = len(os.sched_getaffinity(0)) + 1
     command = [sys.executable, "-m", "pytest", "-n", str(workers)]
     command += ["--dist", "worksteal"]
-    command += ["--deep"] if deep else []
+    # What takes hours is no test that hangs.
+    command += ["--deep", "-o", "faulthandler_timeout=7200"] if deep else []
     command += ["-k", expression] if expression else []
     return min(abs(_ended([*command, *shlex.split(more)])), 1)
 
