@@ -31,7 +31,8 @@ from builder.load import load
 from builder.model import Service
 from builder.network import Network
 from tests.flow import built, described
-from tests.integration.handle import Handle, handle, until
+from tests.integration.handle import Handle, handle
+from tests.integration.machine import until
 
 TRY = "/usr/local/bin/try"
 _ROOT = "/root.crt"

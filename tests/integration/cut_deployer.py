@@ -11,7 +11,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,8 +21,8 @@ from builder.deploy import following, front, manage, ssh
 from builder.deploy.deploy import Order
 from builder.deploy.following import Follower
 from builder.deploy.story import Verdict
-from tests import needs
 from tests.deploy.making import HOST
+from tests.integration.machine import spawned, until
 
 FOREIGN = (901, 902, 903)
 CONFIRM, LIMIT = 4, 90.0
@@ -95,25 +94,13 @@ def _read(sentence: str) -> tuple[str, int | None, str]:
 
 def start(json_told: bool, **order: Any) -> Deployer:
     """Start a deployer; see `main` for its order."""
-    command = [sys.executable, "-m", __name__, json.dumps({"json": json_told, **order})]
-    process = subprocess.Popen(
-        command,
-        cwd=needs.ROOT,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    return Deployer(process, json_told)
+    order = {"json": json_told, **order}
+    return Deployer(spawned("tests.integration.cut_deployer", json.dumps(order)), json_told)
 
 
 def await_(condition: Callable[[], object], what: str) -> None:
     """Await a condition."""
-    end = time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < end, f"not within {LIMIT:g} s: {what}"
-        time.sleep(0.02)
+    until(condition, what, LIMIT, 0.02)
 
 
 def main(text: str) -> int:

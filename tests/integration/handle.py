@@ -1,62 +1,28 @@
-"""A host of a lab in a test's hands: its description (`described`), the commands of `./invoke`, a
-look inside."""
+"""A host of a lab on plain LXC in a test's hands; `machine`, with its description (`described`)."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from builder.lab.shape import BRIDGED, Lab
-from builder.lab.up import Up
 from tests.integration import described
 from tests.integration.described import NAME
-from tests.integration.traffic import KEPT, Traffic, requests, talking
+from tests.integration.machine import Done, Machine, reached, until
+from tests.integration.traffic import KEPT, Traffic, talking
 from tests.lab import labs
-from tests.lab.client import Client, client
 
 FOREIGN = (901, 902, 903)
 CHAT = 111
 """The guest whose program answers."""
-JOURNAL = "/var/lib/phoenix/journal"
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a command of `./invoke` came to: its exit code, the host's part of its JSON, and what
-    it told a person."""
-
-    code: int
-    found: dict[str, Any]
-    told: str
-
-    def __str__(self) -> str:
-        return f"exit {self.code}: {json.dumps(self.found)[:2000]}\n{self.told}"
-
-
-def read(code: int, out: str, told: str) -> Done:
-    """What a command came to, from what it printed."""
-    plain = json.loads(out or "{}")
-    return Done(code, next(iter(plain.get("hosts", {}).values()), plain), told)
 
 
 @dataclass
-class Handle:
+class Handle(Machine):
     """The host. `address` is where it is declared to be, at first where the lab has made it."""
-
-    up: Up
-    client: Client
-    outside: list[str]
-    """The command that runs another in the LAN's client."""
-    running: dict[subprocess.Popen[str], float] = field(default_factory=dict)
 
     @property
     def lab(self) -> Lab:
@@ -67,14 +33,6 @@ class Handle:
         return self.lab.shape == BRIDGED
 
     # ---- what is declared
-
-    @property
-    def site(self) -> Path:
-        return self.up.state.project / "configs/site.yaml"
-
-    @property
-    def host(self) -> Path:
-        return self.up.state.project / f"configs/hosts/{self.lab.name}.yaml"
 
     @property
     def address(self) -> str:
@@ -92,12 +50,6 @@ class Handle:
         self.site.write_text(site, encoding="utf-8")
         self.host.write_text(f"{host}{issued}\n", encoding="utf-8")
 
-    def edit(self, place: Path, old: str, new: str) -> None:
-        """Write something else into the description."""
-        text = place.read_text(encoding="utf-8")
-        assert old in text, (old, text)
-        place.write_text(text.replace(old, new), encoding="utf-8")
-
     def move(self, last: int) -> str:
         """Declare another address of the host in its LAN; the new one."""
         old, new = self.address, str(self.lab.at(last))
@@ -106,41 +58,6 @@ class Handle:
         return new
 
     # ---- the commands
-
-    def start(self, command: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a command of `./invoke`; its end is not awaited (see `ended`)."""
-        lab = self.lab
-        words = [lab.name, lab.shape, str(lab.network), command, json.dumps(options)]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.invoked", *words],
-            cwd=labs.ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.running[process] = time.monotonic()
-        return process
-
-    def ended(self, process: subprocess.Popen[str], limit: float = 400) -> Done:
-        """Await the end of a command."""
-        out, told = process.communicate(timeout=limit)
-        took = time.monotonic() - self.running.pop(process)
-        done = read(process.returncode, out, told)
-        words = process.args[-2:] if isinstance(process.args, list) else ()
-        print(f"{' '.join(map(str, words))}, {took:.1f} s: {done}")
-        return done
-
-    def killed(self, process: subprocess.Popen[str]) -> None:
-        """End a command, and its ssh, as when the deployer's machine dies."""
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
-        self.running.pop(process)
-
-    def invoke(self, command: str, **options: Any) -> Done:
-        """A command of `./invoke`, to its end."""
-        return self.ended(self.start(command, **options))
 
     def deploy(self, **options: Any) -> Done:
         """Deploy what is declared; it must end well. Foreign guests may be touched."""
@@ -158,50 +75,16 @@ class Handle:
         """What `status` finds."""
         return self.invoke("status").found
 
-    def assert_as_declared(self, generation: int) -> None:
-        """This generation runs, wholly as declared; no transaction is open."""
-        found = self.status()
-        wrong = [found["drift"], found["faults"], found["restarts"], found["open"]]
-        assert (found["generation"], wrong) == (generation, [[], [], [], None]), found
-
     def reaches(self, stage: str) -> None:
         """Await this stage of a transaction."""
         until(lambda: self.stage() == stage, f"a transaction is {stage}", pause=0.02)
 
     # ---- a look inside, and hands there
 
-    def run(self, *command: str) -> str:
-        """What a command on the host prints, beside all of its networks; it must end well."""
-        code, out, err = self.up.engine.inside(self.lab.host, *command)
-        assert code == 0, (command, code, out, err)
-        return out
-
-    def sh(self, script: str) -> str:
-        """What a script on the host prints."""
-        return self.run("sh", "-c", script)
-
-    def guest(self, number: int, *command: str) -> str:
-        """What a command in a guest prints."""
-        return self.run("lxc-attach", "--name", str(number), "--clear-env", "--", *command)
-
-    def journal(self) -> dict[str, Any] | None:
-        """The journal of the transaction that is open; None where none is."""
-        try:
-            path = self.up.state.volume("phoenix") / "journal"
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        return found
-
     def stage(self) -> str | None:
         """The stage of the transaction that is open."""
         found = self.journal()
         return str(found["stage"]) if found else None
-
-    def events(self) -> list[dict[str, Any]]:
-        """What all transactions have told."""
-        path = self.up.state.volume("phoenix") / "events"
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
     def tells(self, event: str, after: int) -> None:
         """Await that a transaction tells this, beyond the first `after` events."""
@@ -222,10 +105,8 @@ class Handle:
         return out.strip() in ("running", "degraded")
 
     def cut_power(self) -> None:
-        """End the host's container as a power cut does, and start it again."""
-        engine = self.up.engine
-        engine.run("kill", self.lab.host)
-        engine.run("start", self.lab.host)
+        """As a power cut does, until it has booted again."""
+        super().cut_power()
         until(self.booted, "the host has booted")
 
     def found_at(self) -> str:
@@ -267,12 +148,7 @@ class Handle:
         return str(self.lab.at(101)) if self.bridged else self.found_at()
 
     def curl(self) -> list[str]:
-        """A request of a client in the LAN, through gateway, mesh and front; it prints 200."""
-        return [
-            *("curl", "--silent", "--show-error", "--max-time", "20", "--cacert", "/root.crt"),
-            *("--resolve", f"{NAME}:443:{self.gateway()}", "--output", "/dev/null"),
-            *("--write-out", "%{http_code}", f"https://{NAME}/"),
-        ]
+        return self.asking(NAME, self.gateway())
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[Callable[[], str]]:
@@ -281,46 +157,16 @@ class Handle:
         with talking([*self.outside, *KEPT], NAME, self.gateway()) as asks:
             yield asks
 
-    def asked(self) -> str:
-        """What a request comes to: 200, or what went wrong."""
-        return self.client.run(*self.curl())[1]
-
-    @contextlib.contextmanager
-    def requests(self) -> Iterator[dict[str, int | str]]:
-        """Requests without a pause meanwhile; see `traffic.requests`."""
-        with requests(self.outside, self.curl()) as found:
-            yield found
-
-
-def until(
-    condition: Callable[[], object], what: str, limit: float = 90, pause: float = 0.25
-) -> None:
-    """Await a condition, which is looked at every `pause` seconds."""
-    end = time.monotonic() + limit
-    while not condition():
-        assert time.monotonic() < end, f"after {limit:g} s not yet: {what}"
-        time.sleep(pause)
-
 
 @contextlib.contextmanager
 def handle(
     shape: str, site: str = described.SITE, host: Callable[[Lab], str] = described.host
 ) -> Iterator[Handle]:
     """A new lab of this shape, with this description and a client; no release is on it."""
-    with labs.own(shape) as up, client(up) as found:
-        command = ["docker", *_socket(up), "exec", "--interactive", found.id]
-        made = Handle(up, found, command)
+    with labs.own(shape) as up, reached(up) as (client, outside):
+        made = Handle(up, client, outside)
         made.declare(site, host(up.lab))
-        root = (up.state.project / "configs/ca/root.crt").read_text(encoding="utf-8")
-        code, said = found.run("sh", "-c", f"cat >/root.crt <<'END'\n{root}END")
-        assert code == 0, said
         try:
             yield made
         finally:
-            for process in made.running:
-                process.kill()
-                process.communicate()
-
-
-def _socket(up: Up) -> Sequence[str]:
-    return ("--host", f"unix://{up.engine.socket}") if up.engine.socket else ()
+            made.close()

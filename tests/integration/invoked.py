@@ -2,7 +2,8 @@
 
     python -m tests.integration.invoked NAME SHAPE NETWORK COMMAND '{"option": …}'
 
-What `builder.commands` does for the labs that it knows by name, for one with a name of its own.
+What `builder.commands` does for the labs that it knows by name, for one with a name of its own;
+SHAPE may also be the Proxmox node's.
 `BROKEN` in the environment makes the host program of what is built another one: a list of module,
 words in it, and what stands there instead; `altered.ALTERED` alters the files that are built.
 """
@@ -22,9 +23,10 @@ from builder import build, cli, keys, program
 from builder.deploy import front, manage, ssh
 from builder.deploy.deploy import Order
 from builder.deploy.front import Ground
-from builder.lab.shape import Lab
+from builder.lab.shape import ROUTED, Lab
 from builder.lab.state import State
 from tests.integration import altered
+from tests.integration.pve.shape import PVE, Pve
 
 BROKEN = "PHOENIX_TEST_BROKEN"
 
@@ -51,7 +53,7 @@ def ground(state: State) -> Ground:
             vars(build)["host_program"] = lambda: made
         if changes := os.environ.get(altered.ALTERED):
             altered.alter(changes)
-        build.build(state.project, [state.lab.name], keys.find(named), cli.progress)
+        build.build(state.project, [state.lab.called], keys.find(named), cli.progress)
 
     reach = (*ssh.chosen(), "-F", str(state.ssh_config))
     return Ground(state.project, state.folder / "deploy", reach, built)
@@ -59,7 +61,7 @@ def ground(state: State) -> Ground:
 
 def run(state: State, command: str, options: dict[str, Any]) -> int:
     """One command; its exit code. What came of it is one JSON object on standard output."""
-    host, at = state.lab.name, str(options.pop("at", ""))
+    host, at = state.lab.called, str(options.pop("at", ""))
 
     def there(_: str) -> Ground:
         return ground(state)
@@ -80,7 +82,8 @@ def run(state: State, command: str, options: dict[str, Any]) -> int:
 
 def main(name: str, shape: str, network: str, command: str, options: str) -> None:
     """As `./invoke COMMAND --host NAME --yes --json`."""
-    state = State.of(Lab(name, shape, IPv4Network(network)))
+    kind = Pve if shape == PVE else Lab
+    state = State.of(kind(name, ROUTED if shape == PVE else shape, IPv4Network(network)))
     cli.run(lambda: run(state, command, json.loads(options)), json=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.integration.handle import Handle
 
-_PROGRAM = """\
+_HELLO = """\
 import http.server
 class Answer(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
@@ -15,15 +15,32 @@ class Answer(http.server.BaseHTTPRequestHandler):
         self.wfile.write(b"hello")
     def log_message(self, *_):
         pass
-http.server.ThreadingHTTPServer(("127.0.0.1", 8000), Answer).serve_forever()
+http.server.ThreadingHTTPServer(("127.0.0.1", PORT), Answer).serve_forever()
 """
 _UNIT = """\
 [Service]
-ExecStart=/usr/bin/python3 -I /srv/chat.py
+ExecStart=/usr/bin/python3 -I /srv/NAME.py
 [Install]
 WantedBy=multi-user.target
 """
 _ITS_OWN = ("lxc.rootfs", "lxc.uts", "lxc.net", "lxc.init", "lxc.signal")
+
+
+def hello(port: int) -> str:
+    """A program that answers `hello` on loopback."""
+    return _HELLO.replace("PORT", str(port))
+
+
+def program(name: str, text: str) -> dict[str, str]:
+    """The files of a program in Python and of its unit, by their paths in a guest."""
+    unit = f"etc/systemd/system/{name}.service"
+    return {f"srv/{name}.py": text, unit: _UNIT.replace("NAME", name)}
+
+
+def wanted(name: str) -> str:
+    """The shell command that has its unit run from the next start on, in a guest's root."""
+    wants = "etc/systemd/system/multi-user.target.wants"
+    return f"mkdir -p {wants} && ln -s ../{name}.service {wants}/{name}.service"
 
 
 def make(made: Handle, number: int, address: str, gateway: str) -> None:
@@ -52,9 +69,7 @@ def make(made: Handle, number: int, address: str, gateway: str) -> None:
         f"lxc-usernsexec -- tar --extract --numeric-owner --xattrs -C {rootfs} -f - <{template}"
     )
     inside = home / "rootfs"
-    (inside / "srv/chat.py").write_text(_PROGRAM, encoding="utf-8")
-    (inside / "etc/systemd/system/chat.service").write_text(_UNIT, encoding="utf-8")
-    wants = inside / "etc/systemd/system/multi-user.target.wants"
-    wants.mkdir(exist_ok=True)
-    (wants / "chat.service").symlink_to("/etc/systemd/system/chat.service")
+    for path, text in program("chat", hello(8000)).items():
+        (inside / path).write_text(text, encoding="utf-8")
+    made.sh(f"cd {rootfs} && {wanted('chat')}")
     made.run("lxc-start", "--name", str(number), "--daemon")

@@ -8,7 +8,8 @@ import signal
 from collections.abc import Callable
 
 from tests.integration import operators
-from tests.integration.handle import CHAT, FOREIGN, Handle, until
+from tests.integration.handle import CHAT, FOREIGN, Handle
+from tests.integration.machine import until
 from tests.integration.walk import Walk, daemons, files, running
 
 

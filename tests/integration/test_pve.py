@@ -8,11 +8,10 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import time
 
 import pytest
 
-from tests.integration.handle import until
+from tests.integration.machine import through, until
 from tests.integration.pve import steps
 from tests.integration.pve.node import ADOPTED, OURS, THEIRS, host
 from tests.integration.pve.steps import STEPS, Life
@@ -22,16 +21,7 @@ pytestmark = pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "f
 
 def test_the_life_of_a_proxmox_node() -> None:
     with host() as node:
-        life = Life(node)
-        for step in STEPS:
-            began = time.monotonic()
-            print(f"== {step.__name__}: {step.__doc__}", flush=True)
-            try:
-                step(life)
-            except BaseException as error:
-                error.add_note(f"in the step {step.__name__}")
-                raise
-            print(f"== {step.__name__}: {time.monotonic() - began:.1f} s", flush=True)
+        through(Life(node), STEPS)
 
 
 @pytest.mark.deep

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.integration.handle import CHAT, FOREIGN, Handle, until
+from tests.integration.handle import CHAT, FOREIGN, Handle
+from tests.integration.machine import until
 
 # All of /etc and every guest's configuration: mode and content of each file. What is below
 # /etc/iproute2 ifupdown2 writes as it runs.

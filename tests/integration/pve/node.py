@@ -1,26 +1,21 @@
 """A Proxmox node in a test's hands: a lab with stand-ins for what only Proxmox has, and real guests
-below them; with the commands of `./invoke`, a look inside, and a client in the LAN.
-"""
+below them; `machine`, with what is looked at there."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from builder.lab import up as labs_up
 from builder.lab.shape import ROUTED
-from builder.lab.up import Up
-from tests.integration.handle import Done, read, until
-from tests.integration.pve.shape import NODE, TEMPLATE, Pve, replaced
-from tests.integration.traffic import Traffic, requests
+from tests.integration.machine import Machine, reached, until
+from tests.integration.pve.shape import PVE, TEMPLATE, Pve
+from tests.integration.traffic import Traffic
 from tests.lab import labs
-from tests.lab.client import Client, client
 
 OURS = (101, 102, 103, 111, 112, 113, 114)
 ADOPTED, THEIRS, VM = 114, 200, 201
@@ -68,57 +63,14 @@ _PORTS = (
 
 
 @dataclass
-class Host:
+class Host(Machine):
     """The node."""
 
-    up: Up
-    client: Client
-    outside: list[str]
-    """The command that runs another in the LAN's client."""
-    running: list[subprocess.Popen[str]] = field(default_factory=list)
-
-    # ---- what is declared
-
     @property
-    def site(self) -> Path:
-        return self.up.state.project / "configs/site.yaml"
-
-    @property
-    def host(self) -> Path:
-        return self.up.state.project / f"configs/hosts/{NODE}.yaml"
-
-    def edit(self, place: Path, old: str, new: str) -> None:
-        """Write something else into the description."""
-        place.write_text(replaced(place.read_text(encoding="utf-8"), old, new), encoding="utf-8")
+    def shape(self) -> str:
+        return PVE
 
     # ---- the commands
-
-    def start(self, command: str, **options: Any) -> subprocess.Popen[str]:
-        """Start a command of `./invoke`; its end is not awaited (see `ended`)."""
-        words = [self.up.lab.name, str(self.up.lab.network), command, json.dumps(options)]
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.integration.pve.invoked", *words],
-            cwd=labs.ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        self.running.append(process)
-        return process
-
-    def ended(self, process: subprocess.Popen[str], limit: float = 400) -> Done:
-        """Await the end of a command."""
-        out, told = process.communicate(timeout=limit)
-        self.running.remove(process)
-        done = read(process.returncode, out, told)
-        print(f"{' '.join(map(str, process.args[-2:]))}: {done}")  # type: ignore[index]
-        return done
-
-    def invoke(self, command: str, **options: Any) -> Done:
-        """A command of `./invoke`, to its end."""
-        return self.ended(self.start(command, **options))
 
     def deploy(self) -> int:
         """Deploy what is declared; it must end well. The generation's number."""
@@ -127,27 +79,11 @@ class Host:
         return int(done.found["generation"])
 
     def assert_as_declared(self, generation: int) -> None:
-        """This generation runs, wholly as declared; no transaction is open."""
-        found = self.invoke("status").found
-        wrong = [found["drift"], found["faults"], found["restarts"], found["open"]]
-        assert (found["generation"], wrong) == (generation, [[], [], [], None]), found
+        """This generation runs, wholly as declared, with all of our guests."""
+        super().assert_as_declared(generation)
         assert set(OURS) <= self.runs().keys()
 
     # ---- a look inside, and hands there
-
-    def sh(self, script: str) -> str:
-        """What a script on the node prints; it must end well."""
-        return self.run("sh", "-c", script)
-
-    def run(self, *command: str) -> str:
-        """What a command on the node prints, beside all of its networks; it must end well."""
-        code, out, err = self.up.engine.inside(self.up.lab.host, *command)
-        assert code == 0, (command, code, out, err)
-        return out
-
-    def guest(self, number: int, *command: str) -> str:
-        """What a command in a guest prints."""
-        return self.run("lxc-attach", "--name", str(number), "--clear-env", "--", *command)
 
     def put(self, path: str, text: str) -> None:
         """Have a file on the node, as somebody there writes it."""
@@ -185,29 +121,13 @@ class Host:
         lines = (line.split() for line in self.sh(listed).splitlines())
         return {int(number): int(process) for number, process in lines if number.isdecimal()}
 
-    def journal(self) -> dict[str, Any] | None:
-        """The transaction that is open; None where none is."""
-        path = self.up.state.volume("phoenix") / "journal"
-        try:
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        return found
-
     def told(self, event: str) -> list[dict[str, Any]]:
         """All events of a name."""
-        path = self.up.state.volume("phoenix") / "events"
-        lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
-        return [each for each in lines if each["event"] == event]
+        return [each for each in self.events() if each["event"] == event]
 
     def there(self, path: str) -> bool:
         """Whether something is at a path of the node."""
         return self.up.engine.inside(self.up.lab.host, "test", "-e", path)[0] == 0
-
-    def cut_power(self) -> None:
-        """End the node as a power cut does, and start it again; its start is not awaited."""
-        self.up.engine.run("kill", self.up.lab.host)
-        self.up.engine.run("start", self.up.lab.host)
 
     def shown(self, unit: str, name: str) -> str:
         """A unit's property; "" while systemd does not answer yet."""
@@ -217,22 +137,11 @@ class Host:
     # ---- clients
 
     def curl(self) -> list[str]:
-        """A request of a client in the LAN, through 101, 102 and the guest's front; prints 200."""
-        return [
-            *("curl", "--silent", "--show-error", "--max-time", "20", "--cacert", "/root.crt"),
-            *("--resolve", f"{NAME}:443:{self.up.lab.address}", "--output", "/dev/null"),
-            *("--write-out", "%{http_code}", f"https://{NAME}/"),
-        ]
+        return self.asking(NAME, str(self.up.lab.address))
 
     def answers(self) -> None:
         """Await that a request is answered, by a certificate of the own root."""
-        until(lambda: self.client.run(*self.curl())[1] == "200", "a request is answered", 120)
-
-    @contextlib.contextmanager
-    def requests(self) -> Iterator[dict[str, int | str]]:
-        """Requests without a pause meanwhile; see `traffic.requests`."""
-        with requests(self.outside, self.curl()) as found:
-            yield found
+        until(lambda: self.asked() == "200", "a request is answered", 120)
 
     @contextlib.contextmanager
     def untouched(self) -> Iterator[None]:
@@ -249,27 +158,21 @@ class Host:
 def host() -> Iterator[Host]:
     """A new node, with a template and devices, no guest, and a client; no release is on it."""
     with labs.reserved(ROUTED) as lab:
-        up = labs_up.up(labs.ROOT, Pve(lab.name, lab.shape, lab.network), labs.say)
-        with client(up) as found:
-            socket = ("--host", f"unix://{up.engine.socket}") if up.engine.socket else ()
-            made = Host(up, found, ["docker", *socket, "exec", "--interactive", found.id])
+        pve = Pve(lab.name, lab.shape, lab.network)
+        up = labs_up.up(labs.ROOT, pve, labs.say)
+        with reached(up) as (client, outside):
+            made = Host(up, client, outside)
             try:
-                _prepared(made, up)
+                _prepared(made, pve)
                 yield made
             finally:
-                for process in made.running:
-                    process.kill()
-                    process.communicate()
+                made.close()
 
 
-def _prepared(made: Host, up: Up) -> None:
+def _prepared(made: Host, pve: Pve) -> None:
     """What a node has that is in use, and its site's description in this LAN."""
     plain = "/var/lib/phoenix/templates/debian-12.tar"
     made.sh(f"mkdir -p /srv/models {Path(TEMPLATE).parent} && zstd -1 -q {plain} -o {TEMPLATE}")
     made.sh(f"rm -r {Path(plain).parent}")
     made.sh(_PORTS)
-    assert isinstance(up.lab, Pve)
-    made.site.write_text(up.lab.moved(made.site.read_text(encoding="utf-8")), encoding="utf-8")
-    root = (up.state.project / "configs/ca/root.crt").read_text(encoding="utf-8")
-    code, said = made.client.run("sh", "-c", f"cat >/root.crt <<'END'\n{root}END")
-    assert code == 0, said
+    made.site.write_text(pve.moved(made.site.read_text(encoding="utf-8")), encoding="utf-8")

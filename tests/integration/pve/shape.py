@@ -11,6 +11,7 @@ from pathlib import Path
 
 from builder.lab.shape import File, Foreign, Lab
 
+PVE = "pve"
 NODE = "pve1"
 TEMPLATE = "/var/lib/vz/template/cache/debian-12-standard_12.7-1_amd64.tar.zst"
 """What configs/hosts/pve1.yaml takes for its guests, as `pveam download` would have brought it."""

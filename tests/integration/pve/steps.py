@@ -8,7 +8,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.integration.handle import until
+from tests.integration.machine import until
 from tests.integration.pve import theirs
 from tests.integration.pve.node import ADOPTED, JOURNAL, OURS, THEIRS, VM, VOLUME, Host
 

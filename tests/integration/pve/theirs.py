@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from builder.lab.shape import foreign_files
+from tests.integration.operators import hello, program, wanted
 from tests.integration.pve.node import ADOPTED, THEIRS, VM, VOLUME, Host
 
 _ADOPTED = """\
@@ -39,25 +40,6 @@ name: workstation
 net0: virtio=BC:24:11:00:02:01,bridge=vmbr9
 scsi0: local-lvm:vm-201-disk-0,size=8G
 """
-_PROGRAM = """\
-import http.server
-class Answer(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Length", "5")
-        self.end_headers()
-        self.wfile.write(b"hello")
-    def log_message(self, *_):
-        pass
-http.server.ThreadingHTTPServer(("127.0.0.1", 8080), Answer).serve_forever()
-"""
-_UNIT = """\
-[Service]
-ExecStart=/usr/bin/python3 -I /srv/program.py
-[Install]
-WantedBy=multi-user.target
-"""
 
 
 def guests(node: Host) -> None:
@@ -66,7 +48,7 @@ def guests(node: Host) -> None:
     options = "--memory 512 --swap 0 --onboot 1 --tags theirs"
     net = "name=eth0,bridge=vmbr9,hwaddr=BC:24:11:00:02:00,ip=10.9.0.20/24,gw=10.9.0.1,type=veth"
     node.sh(f"pct set {THEIRS} --hostname theirs --net0 {net} {options}")
-    _made(node, ADOPTED, _PROGRAM)
+    _made(node, ADOPTED, hello(8080))
     node.put(f"/etc/pve/lxc/{ADOPTED}.conf", _ADOPTED)
     node.put(f"/etc/pve/firewall/{ADOPTED}.fw", "[OPTIONS]\nenable: 0\nlog_level_in: info\n")
     node.put(f"/etc/pve/qemu-server/{VM}.conf", _VM)
@@ -74,11 +56,10 @@ def guests(node: Host) -> None:
         node.run("pct", "start", str(number))
 
 
-def _made(node: Host, number: int, program: str) -> None:
+def _made(node: Host, number: int, text: str) -> None:
     """A guest with one program."""
     node.sh(f"pct create {number} {VOLUME} --rootfs local-lvm:4 --unprivileged 1")
     root = f"/var/lib/lxc/{number}/rootfs"
-    wants = f"{root}/etc/systemd/system/multi-user.target.wants"
-    node.put(f"{root}/srv/program.py", program)
-    node.put(f"{root}/etc/systemd/system/program.service", _UNIT)
-    node.sh(f"mkdir -p {wants} && ln -s ../program.service {wants}/program.service")
+    for path, written in program("program", text).items():
+        node.put(f"{root}/{path}", written)
+    node.sh(f"cd {root} && {wanted('program')}")
