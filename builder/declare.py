@@ -105,6 +105,7 @@ def _service(name: str, data: Data) -> Service:
         protocol=protocol,
         front=data.get("tls", "front") == "front" and protocol != "https",
         profile=data.get("profile", "web"),
+        grace=seconds(data["grace"]) if "grace" in data else _grace(data),
         health=_health(data["health"]) if "health" in data else None,
         sticky=_sticky(name, data.get("sticky", False)),
         expose=tuple(_exposure(e) for e in data.get("expose", ())),
@@ -124,6 +125,13 @@ def _backend(data: str | Data) -> Backend:
     return Backend(
         data.get("name", ""), address, data.get("port"), server_name, data.get("weight", 1)
     )
+
+
+def _grace(data: Data) -> int:
+    """By what is usual: a download takes minutes, a stream an hour, a database's connection is
+    kept."""
+    short = data.get("profile", "web") in {"web", "upload"} and data.get("protocol") != "tcp"
+    return 600 if short else 3600
 
 
 def _health(data: Data) -> Health:

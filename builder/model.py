@@ -79,7 +79,8 @@ class Plain:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service; `front` False: its program does TLS itself; `sticky`: a cookie name or empty."""
+    """A service; `front` False: its program does TLS itself; `grace`: seconds for which what is
+    under way may go on over a change; `sticky`: a cookie name or empty."""
 
     name: str
     backends: tuple[Backend, ...]
@@ -87,6 +88,7 @@ class Service:
     protocol: Protocol
     front: bool
     profile: Profile
+    grace: int
     health: Health | None
     sticky: str
     expose: tuple[Exposure, ...]

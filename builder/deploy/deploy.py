@@ -34,6 +34,9 @@ from .story import Verdict, busy
 Ask = Callable[[str], bool]
 """Asks a person a question of yes or no."""
 _TRIES = 3
+_PATIENCE = 180.0
+"""Seconds that connections are awaited which the change would cut: those that nobody uses end by
+themselves within that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,8 @@ class Deployer:
             self.entering.begin()
             client = self._sent(client)
             self._deliver(client, secrets)
+            if used := self._drained(client, plan):
+                return Verdict("refused", client.hello.generation, used)
             number = int(client.ask("keep", who=self.who)["generation"])
             return self._activate(client, number, str(plan["seal"]))
         finally:
@@ -188,6 +193,17 @@ class Deployer:
         text = path.read_bytes() if path.exists() else client.ask("network")["network"]
         found: dict[str, Any] = json.loads(text)
         return found
+
+    def _drained(self, client: Client, plan: Plain) -> str:
+        """Await that slots are free which the change needs; why they are not, or ""."""
+        end = time.monotonic() + _PATIENCE
+        while used := "; ".join(plan["draining"]):
+            if time.monotonic() > end:
+                return f"{used}: deploy again then"
+            cli.progress(f"waiting: {used}")
+            time.sleep(1)
+            plan = client.ask("plan")
+        return ""
 
     def _refusal(self, outlook: Outlook) -> str:
         if outlook.problems:

@@ -44,9 +44,8 @@ from .transaction import Limits
 
 _TOLD = 1 << 20
 """How much of the events stays, in bytes."""
-_QUIET, _GRACE, _LOOK = 10.0, 3600.0, 3.0
-"""Seconds that an old slot is without a connection until it is stopped, that it has at most, and
-between two looks at it."""
+_LOOK = 3.0
+"""Seconds between two looks at slots that drain."""
 _LOST = 0.05
 """Seconds between two looks at the events of a transaction that runs as a unit of its own."""
 
@@ -202,26 +201,35 @@ def _forget(host: Host) -> None:
 
 
 def settle(_given: argparse.Namespace) -> None:
-    """Stop old slots that have drained; a unit of its own, since streams may take an hour."""
-    host, began = _host(), time.monotonic()
-    idle = dict[int, float]()
+    """Stop old slots that have drained, or whose grace is over; a unit of its own, since streams
+    may take an hour."""
+    host = _host()
+    since: dict[tuple[int, str, str], float] = {}
     while draining := _draining(host):
         now = time.monotonic()
-        # Until a transaction is closed, going back is a flip to the slot that drains.
-        for guest, free in draining.items() if not host.paths.journal.exists() else ():
-            since = idle.setdefault(guest, now) if free else idle.pop(guest, now)
-            if now - since >= _QUIET or now - began >= _GRACE:
-                with files.locked(host.paths.lock, _who(transaction.SETTLE)):
-                    guests.end(host.platform, guest)
+        since = {key: since.get(key, now) for key, each in draining.items() if not each.connections}
+        for key, each in draining.items():
+            if each.left <= 0 or now - since.get(key, now) >= guests.QUIET:
+                _end(host, key)
         time.sleep(_LOOK)
 
 
-def _draining(host: Host) -> dict[int, bool]:
-    """The guests of which an old slot drains, and whether it is without a connection."""
+def _end(host: Host, key: tuple[int, str, str]) -> None:
+    """Stop a slot, unless it came to be used while others were at it; who is at it just now is not
+    awaited."""
+    who = _who(transaction.SETTLE)
+    with contextlib.suppress(files.BusyError), files.locked(host.paths.lock, who):
+        # Until a transaction is closed, going back is a flip to the slot that drains.
+        if not host.paths.journal.exists() and (still := _draining(host).get(key)):
+            guests.end(host.platform, still)
+
+
+def _draining(host: Host) -> dict[tuple[int, str, str], guests.Draining]:
+    """The slots that drain, by guest, name and folder."""
     running = host.platform.all()
     ours = load_record(files.read(host.paths.record)).guests
-    found = {n: guests.drained(host.platform, n) for n in ours if running.get(n)}
-    return {number: free for number, free in found.items() if free is not None}
+    found = [guests.draining(host.platform, n) for n in ours if running.get(n)]
+    return {(each.guest, each.slot, each.folder): each for each in found if each}
 
 
 def version(_given: argparse.Namespace) -> None:
@@ -270,8 +278,11 @@ def _host() -> Host:
 
         return seen.worn(place, wanted)
 
+    def draining(guest: int) -> guests.Draining | None:
+        return guests.draining(place, guest)
+
     return Host(paths, store, place, does, health, _tell, mend=mend, hops=asked, worn=worn,
-                lacking=lambda: network.lacking(paths.root))  # fmt: skip
+                lacking=lambda: network.lacking(paths.root), draining=draining)  # fmt: skip
 
 
 def _ask(found: Platform) -> Any:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from .commands import FailedError
 from .decide import GuestEffect
@@ -15,8 +17,35 @@ from .platforms import Platform
 
 _SLOTS = "/opt/phoenix/current/bin/phoenix-slots"
 _OTHER = {"a": "b", "b": "a"}
+QUIET = 10.0
+"""Seconds that an old slot is without a connection until it is stopped: as long as a client whose
+first packet was led there may take."""
 Ask = Callable[[int, str, str], str | None]
 """Why a guest's daemon does not answer in a slot, or None where it does: (guest, daemon, slot)."""
+
+
+class Draining(NamedTuple):
+    """A guest's slot that runs and to which no traffic is led: how many connections it has, since
+    how many seconds they are asked to go and how many they still have, and the name of the folder
+    that it runs from."""
+
+    guest: int
+    slot: str
+    connections: int
+    since: int
+    left: int
+    folder: str
+
+    @property
+    def used(self) -> bool:
+        """Whether somebody would lose something, were it stopped."""
+        return self.left > 0 and (self.connections > 0 or self.since < QUIET)
+
+    def __str__(self) -> str:
+        return (
+            f"guest {self.guest}: {self.connections} connections go on in the slot from before the "
+            f"last change, for {max(0, self.left)} s at most"
+        )
 
 
 def switch(platform: Platform, effect: GuestEffect, ask: Ask, limit: float) -> None:
@@ -63,26 +92,21 @@ def ready(platform: Platform, guest: int, limit: float) -> None:
     raise FailedError(f"guest {guest} has not started after {limit:g} s: {said.strip()}")
 
 
-def drained(platform: Platform, guest: int) -> bool | None:
-    """Whether a guest's old slot has no connection any more; None where none drains."""
-    slot = _draining(platform, guest)
-    return None if slot is None else not int(_inside(platform, guest, _SLOTS, "busy", slot))
-
-
-def end(platform: Platform, guest: int) -> None:
-    """Stop a guest's old slot, whoever is still connected."""
-    slot = _draining(platform, guest)
-    if slot is not None:
-        _inside(platform, guest, _SLOTS, "stop", slot)
-
-
-def _draining(platform: Platform, guest: int) -> str | None:
-    """The slot that runs, and to which no traffic is led."""
-    code, said = platform.inside(guest, "ls", "/run/phoenix-slots")
-    if code or not said.split():
+def draining(platform: Platform, guest: int) -> Draining | None:
+    """A guest's slot that drains; None where none does."""
+    if platform.inside(guest, "test", "-d", "/run/phoenix-slots")[0]:
         return None
-    other = _OTHER[_inside(platform, guest, _SLOTS, "live").strip()]
-    return other if other in said.split() else None
+    said = _inside(platform, guest, _SLOTS, "drains").split()
+    if len(said) != 5:
+        return None
+    slot, *numbers, folder = said
+    connections, since, left = map(int, numbers)
+    return Draining(guest, slot, connections, since, left, PurePosixPath(folder).name)
+
+
+def end(platform: Platform, drains: Draining) -> None:
+    """Stop a guest's slot, whoever is still connected."""
+    _inside(platform, drains.guest, _SLOTS, "stop", drains.slot)
 
 
 def _slot(platform: Platform, effect: GuestEffect, daemon: str, ask: Ask, limit: float) -> None:

@@ -9,6 +9,7 @@ from . import generations
 from .decide import Effects
 from .gate import Hop
 from .generations import Kept
+from .guests import Draining
 from .paths import Paths
 from .platforms import Platform
 from .release import Release
@@ -40,6 +41,8 @@ class Host(NamedTuple):
     """Each hop of a running release's ways, asked once."""
     worn: Callable[[Release | None], Iterable[str]] = lambda _: ()
     """Which certificates of a running release are not renewed as they should be."""
+    draining: Callable[[int], Draining | None] = lambda _: None
+    """A running guest's slot that drains."""
 
 
 class UndoneError(Exception):

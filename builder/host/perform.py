@@ -32,7 +32,9 @@ def perform(paths: Paths, platform: Platform, effects: Effects, ask: Ask) -> Non
         elif guest.number not in owing:
             guests.switch(platform, guest, ask, LIMIT)
     if any(guest.daemons for guest in effects.guests):
-        # Where one runs already, it looks at all guests until none drains.
+        # One that runs already may just have found that none drains. While we hold the lock, it
+        # is about nothing.
+        commands.status("systemctl", "stop", "phoenix-settle")
         commands.status("systemd-run", "--collect", "--unit=phoenix-settle", _COMMAND, "settle")
 
 

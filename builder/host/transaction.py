@@ -43,6 +43,8 @@ SETTLE = "settle"
 _BACK, _AGAIN = 20.0, 300.0
 """Seconds that are left for the way back when hops are not awaited any more, and that they are
 awaited at most where nothing is taken back."""
+_MOMENT = 20.0
+"""Seconds that a way back awaits connections that it would cut."""
 
 
 class Limits(NamedTuple):
@@ -144,8 +146,25 @@ def _turn(host: Host, number: int, sealed: str, settle: bool) -> _Turn:
     live = survey.observe(host, record, goal)
     if sealed and decide.seal(live, record) != sealed:
         raise RefusedError("the host changed since the plan was made")
+    _await_drained(host, record, goal, live, settle)
     running = tuple(guest for guest, runs in host.platform.all().items() if runs)
     return _Turn(record, wanted, goal, live, creates, running)
+
+
+def _await_drained(host: Host, record: Record, goal: Goal, live: Live, settle: bool) -> None:
+    """Have nobody lose a connection in a slot that is needed again; raises RefusedError. A way back
+    awaits them for a moment only, and then ends them."""
+    changes, end = decide.changes(record, goal, live, host.platform), None
+    while draining := tuple(preflight.draining(host, record, goal, changes)):
+        text = "; ".join(map(str, draining))
+        if not settle:
+            raise RefusedError(text)
+        if end is None:
+            host.tell("waiting", {"why": text})
+            end = time.monotonic() + _MOMENT
+        elif time.monotonic() > end:
+            return
+        time.sleep(1)
 
 
 def _trusted(host: Host, number: int) -> Release | None:

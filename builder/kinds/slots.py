@@ -20,13 +20,13 @@ KIND = "slots"
 def artifacts(network: Network) -> tuple[Artifact, ...]:
     """Rules and tool of each guest with a daemon that runs in slots."""
     return tuple(
-        GuestFiles(KIND, member.guest.name, Tree.of(_files(member)))
+        GuestFiles(KIND, member.guest.name, Tree.of(_files(network, member)))
         for member in network.members
         if member.daemon
     )
 
 
-def _files(member: Member) -> Iterable[Entry]:
+def _files(network: Network, member: Member) -> Iterable[Entry]:
     yield File("bin/phoenix-slots", fixed("common/bin/phoenix-slots"), 0o755)
     yield File("bin/phoenix-check", fixed("common/bin/phoenix-check"), 0o755)
     yield File("slots/daemon", f"{member.daemon}\n".encode())
@@ -34,6 +34,19 @@ def _files(member: Member) -> Iterable[Entry]:
         yield File(f"slots/{slot}.nft", rules(member, slot))
         ports = "".join(f"{port}\n" for port in sorted(_behind(member, slot).values()))
         yield File(f"slots/{slot}.ports", ports.encode())
+    yield File("slots/grace", f"{_grace(network, member)}\n".encode())
+
+
+def _grace(network: Network, member: Member) -> int:
+    """Seconds that connections may go on in a slot to which no traffic is led any more: the longest
+    that a service of those which pass this guest declares."""
+    if member == network.mesh:
+        passing = [routed.service for routed in network.services]
+    elif member == network.gateway:
+        passing = [exposed.service for exposed in network.exposed]
+    else:
+        passing = [front.service for front in member.fronts]
+    return max((service.grace for service in passing), default=0)
 
 
 def rules(member: Member, slot: str) -> bytes:

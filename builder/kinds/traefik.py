@@ -61,8 +61,9 @@ _UNBELIEVED = (
 _WAY_OUT = r"(?i)(/|%2f)\.\.(/|%2f|$)"
 
 # A front of ours keeps idle connections for longer; programs with a server of their own often for
-# five seconds only (uvicorn, Node.js), and one that closes first loses the request in flight.
-IDLE_FRONT, IDLE_PROGRAM = "50s", "4s"
+# five seconds only (uvicorn, Node.js), and one that closes first loses the request in flight. Short
+# also because a front's old slot drains until the last of them ends.
+IDLE_FRONT, IDLE_PROGRAM = "10s", "4s"
 _MOST_TRIES = 3
 
 Data = dict[str, Any]

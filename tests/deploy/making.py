@@ -132,7 +132,7 @@ class Project:
             role="service",
             restart="allow",
             layers=(layer,),
-            daemons=(),
+            daemons=(manifest.Daemon("nginx", ()),) if any("nginx/" in p for p in held) else (),
             creation=(("template", "debian-12.tar"),),
         )
         return self.put("node.json", manifest.dump_guest(node))

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
 from builder import keys
+from builder.deploy import deploy as deploying
 from builder.deploy import signers
 from builder.deploy.memory import Memory
 from builder.dist import MANIFEST, SIGNATURE
 from builder.host import files
+from builder.host.guests import Draining
 from builder.problems import UserError
 from tests.deploy.making import HOST, Project, Wire, deployed
 from tests.host.making import INTERFACES, SYSCTL
@@ -240,3 +243,21 @@ def test_a_program_that_does_not_start(made: Project, wire: Wire, memory: Memory
     assert "exit 3" in outcome.verdict.why
     assert wire.stage.paths.command.readlink() == before
     assert wire.stage.files()[SYSCTL[1:]] == b"a = 1\n"
+
+
+@pytest.mark.parametrize("frees", [True, False])
+def test_a_slot_in_use(
+    made: Project, wire: Wire, memory: Memory, monkeypatch: pytest.MonkeyPatch, frees: bool
+):
+    """It is awaited, and after a while refused."""
+    monkeypatch.setattr(deploying, "_PATIENCE", 60.0 if frees else 0.5)
+    wire.stage.platform.running[101] = False
+    made.release(guests={101: {"nginx/a.conf": b"1\n"}})
+    assert deployed(made, wire, memory).verdict.result == "done"
+    wire.stage.draining[101] = Draining(101, "a", 3, 90, 510, "old")
+    made.release(guests={101: {"nginx/a.conf": b"2\n"}})
+    if frees:
+        Timer(1.5, wire.stage.draining.clear).start()
+    verdict = deployed(made, wire, memory).verdict
+    assert verdict.result == ("done" if frees else "refused"), verdict
+    assert frees or "guest 101: 3 connections go on" in verdict.why

@@ -12,6 +12,7 @@ from builder import manifest, tree
 from builder.host import generations
 from builder.host.decide import Effects, Taken
 from builder.host.generations import Kept
+from builder.host.guests import Draining
 from builder.host.host import Host
 from builder.host.paths import Paths
 from builder.host.platform_lxc import Lxc
@@ -151,7 +152,7 @@ def _guest(place: Store, number: int, held: Mapping[str, str]) -> Object:
         role="service",
         restart="allow",
         layers=(manifest.Layer("names", index, index),),
-        daemons=(),
+        daemons=(manifest.Daemon("nginx", ()),) if any("nginx/" in p for p in held) else (),
         creation=(("template", "debian-12.tar"),),
     )
     return stored(place, manifest.dump_guest(node))
@@ -169,6 +170,8 @@ class Stage:
     ill: list[str] = field(default_factory=list)
     sick: list[str] = field(default_factory=list)
     worn: list[str] = field(default_factory=list)
+    draining: dict[int, Draining] = field(default_factory=dict)
+    """By guest, the slot that drains."""
     trusted: Callable[[Paths, int], Kept] = generations.kept
 
     def __post_init__(self) -> None:
@@ -187,6 +190,7 @@ class Stage:
         return Host(
             self.paths, self.store, place, self._perform, self._health, self._tell,
             guarded=False, trusted=self.trusted, worn=lambda _: self.worn,
+            draining=self.draining.get,
         )  # fmt: skip
 
     def keep(self, data: bytes) -> int:

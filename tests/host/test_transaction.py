@@ -8,9 +8,11 @@ from threading import Event, Thread, Timer
 import pytest
 
 from builder.host import back, files, generations, report, transaction
+from builder.host.guests import QUIET, Draining
 from builder.host.host import UndoneError
 from builder.host.release import release
 from builder.host.schema import RefusedError
+from builder.host.store import NODE
 from builder.host.transaction import Limits
 from tests.host.making import INTERFACES_PATH, SYSCTL, Stage, released
 
@@ -214,3 +216,64 @@ def test_what_lacked_before_is_no_fault_of_either_way(stage: Stage):
     second = stage.keep(released(stage.store, interfaces=None))
     transaction.activate(host, second, "test", Limits())
     assert stage.performed[-1].lacking == (), "the network does not change"
+
+
+def _conf(stage: Stage, text: str) -> int:
+    return stage.keep(released(stage.store, guests={101: {"nginx/a.conf": text}}))
+
+
+def _folder(stage: Stage, number: int) -> str:
+    found = generations.kept(stage.paths, number).release
+    return found.guests[0].node.digest[:NODE]
+
+
+def test_a_slot_in_use_is_no_place_for_a_change(stage: Stage):
+    """The first one left it to its connections, and the second one needs it."""
+    stage.platform.running[101] = False
+    first, second, third = (_conf(stage, f"{n}\n") for n in range(3))
+    go(stage, first)
+    go(stage, second)
+    before = stage.files()
+    stage.draining[101] = Draining(101, "a", 2, 90, 510, _folder(stage, first))
+    with pytest.raises(RefusedError, match=r"guest 101: 2 connections .* for 510 s at most"):
+        go(stage, third)
+    assert stage.files() == before
+    plan = report.plan(stage.host(), generations.kept(stage.paths, third).release)
+    assert [each.partition(":")[0] for each in plan["draining"]] == ["guest 101"]
+    assert go(stage, first), "it runs from the wanted folder: going back is a flip"
+
+
+@pytest.mark.parametrize(
+    "drains",
+    [
+        Draining(101, "a", 0, int(QUIET), 500, "old"),
+        Draining(101, "a", 5, 600, 0, "old"),
+    ],
+    ids=["nobody is left", "its grace is over"],
+)
+def test_a_slot_that_may_be_stopped_is_a_place(stage: Stage, drains: Draining):
+    stage.platform.running[101] = False
+    go(stage, _conf(stage, "1\n"))
+    stage.draining[101] = drains
+    assert go(stage, _conf(stage, "2\n"))
+
+
+def test_a_slot_that_was_led_to_just_now_is_in_use(stage: Stage):
+    """Who was led there may still be on the way."""
+    stage.platform.running[101] = False
+    go(stage, _conf(stage, "1\n"))
+    stage.draining[101] = Draining(101, "a", 0, 1, 599, "old")
+    with pytest.raises(RefusedError, match="0 connections"):
+        go(stage, _conf(stage, "2\n"))
+    assert go(stage, stage.keep(released(stage.store, sysctl="b = 2\n")))
+
+
+def test_a_way_back_awaits_connections_for_a_moment(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(transaction, "_MOMENT", 1.5)
+    stage.platform.running[101] = False
+    first, second = _conf(stage, "1\n"), _conf(stage, "2\n")
+    go(stage, first)
+    go(stage, second)
+    stage.draining[101] = Draining(101, "a", 2, 90, 510, "old")
+    assert transaction.activate(stage.host(), first, "test", Limits(), settle=True)
+    assert stage.events.count("waiting") == 1

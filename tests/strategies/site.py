@@ -200,6 +200,7 @@ def _options(draw: Draw, protocol: str) -> Data:
         maybe(draw, limits, "rate", st.sampled_from(["50/s", "100/m"]))
         if "rate" in limits:
             maybe(draw, limits, "burst", st.integers(0, 100), 2)
+        maybe(draw, found, "grace", st.sampled_from(["10s", "5m", "1h"]))
         maybe(draw, found, "sticky", st.sampled_from([True, False, {"cookie": "sid"}]))
         values = st.fixed_dictionaries({"X-One": _HEADER_TEXT, "X-Two": _HEADER_TEXT})
         headers: Data = {}

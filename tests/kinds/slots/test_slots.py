@@ -161,6 +161,26 @@ def test_idle_connections_survive_a_drain_until_they_are_used(lab: Lab, guest: M
     assert "200 OK" in ask(kept)
 
 
+def test_what_drains_is_told(lab: Lab, guest: Machine) -> None:
+    assert do(guest, "drains") == ""
+    kept = connection(lab)
+    ask(kept)
+    started(guest, "b")
+    assert do(guest, "drains") == "b 0 600 600 /opt/phoenix/1\n", "it was never asked to drain"
+    do(guest, "flip", "b")
+    do(guest, "drain", "a")
+    guest.until(lambda: do(guest, "drains").split()[2] == "2")
+    assert do(guest, "drains") == "a 1 2 598 /opt/phoenix/1\n"
+    do(guest, "drain", "a")
+    assert int(do(guest, "drains").split()[2]) >= 2, "it is asked once"
+    do(guest, "flip", "a")
+    do(guest, "flip", "b")
+    do(guest, "drain", "a")
+    assert int(do(guest, "drains").split()[2]) < 2, "it was led to meanwhile"
+    do(guest, "stop", "a")
+    assert do(guest, "drains") == ""
+
+
 # --- the tool
 
 
@@ -172,6 +192,7 @@ def test_idle_connections_survive_a_drain_until_they_are_used(lab: Lab, guest: M
         (["start"], "a slot is a or b, not ''"),
         (["flip", "c"], "a slot is a or b, not 'c'"),
         (["boot", "a"], "boot takes no slot"),
+        (["drains", "a"], "drains takes no slot"),
         (["start", "a"], "slot a is live"),
         (["drain", "a"], "slot a is live"),
         (["stop", "a"], "slot a is live"),
