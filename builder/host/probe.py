@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import http.client
 import os
 import socket
 from collections.abc import Callable
@@ -16,6 +17,23 @@ Enter = Callable[[], None]
 def closed(process: int, ports: tuple[int, ...]) -> str | None:
     """Why one of these ports takes no connection in the network that `process` is in, or None."""
     return _inside(process, lambda: _connect(ports))
+
+
+def silent(process: int, port: str, path: str) -> str | None:
+    """Why a daemon in the network that `process` is in does not answer this with 200, or None."""
+    return _inside(process, lambda: _get(int(port), path))
+
+
+def _get(port: int, path: str) -> str | None:
+    asked = http.client.HTTPConnection("127.0.0.1", port, timeout=_LIMIT)
+    try:
+        asked.request("GET", path)
+        status = asked.getresponse().status
+    except (OSError, http.client.HTTPException) as error:
+        return f"port {port}: {error}"
+    finally:
+        asked.close()
+    return None if status == 200 else f"port {port} answers {path} with {status}"
 
 
 def _connect(ports: tuple[int, ...]) -> str | None:

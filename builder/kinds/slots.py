@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from builder import emit
 from builder.emit.fixed import fixed
 from builder.kinds.artifact import Artifact, GuestFiles
-from builder.network import RESERVED_PORTS, Member, Network
+from builder.network import API_PORTS, RESERVED_PORTS, Member, Network
 from builder.tree import Entry, File, Tree
 
 KIND = "slots"
@@ -34,6 +34,9 @@ def _files(network: Network, member: Member) -> Iterable[Entry]:
         yield File(f"slots/{slot}.nft", rules(member, slot))
         ports = "".join(f"{port}\n" for port in sorted(_behind(member, slot).values()))
         yield File(f"slots/{slot}.ports", ports.encode())
+        if member.daemon == "traefik":
+            # It listens before it has read its dynamic files, which this address is one of.
+            yield File(f"slots/{slot}.answers", f"{API_PORTS[slot]} /api/version\n".encode())
     yield File("slots/grace", f"{_grace(network, member)}\n".encode())
 
 

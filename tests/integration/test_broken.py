@@ -51,7 +51,7 @@ WRONG = (
     Wrong("switches what did not change", "one_line", _SWITCHES),
     _one(
         "leaves old slots running", "one_line", "guests.py",
-        'platform, guest, _SLOTS, "stop", slot', 'platform, guest, "true"',
+        'platform, drains.guest, _SLOTS, "stop", drains.slot', 'platform, drains.guest, "true"',
     ),
     _one("leaves half-made guests", "add", "platform_lxc.py", "shutil.rmtree(home)", "pass"),
     _one(
