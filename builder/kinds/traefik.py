@@ -34,7 +34,7 @@ from builder.kinds.traefik_static import (
     ROOT,
     static,
 )
-from builder.model import Address, Health
+from builder.model import Address, Health, Profile
 from builder.network import Backend, Network, Routed
 from builder.tree import Entry, File, Link, Tree
 
@@ -65,6 +65,12 @@ _WAY_OUT = r"(?i)(/|%2f)\.\.(/|%2f|$)"
 # also because a front's old slot drains until the last of them ends.
 IDLE_FRONT, IDLE_PROGRAM = "10s", "4s"
 _MOST_TRIES = 3
+
+# What a front answers whose program has seen nothing of the request; then the next backend is asked
+# which is not always another one, since others ask meanwhile. A small body is held until then where
+# the gateway holds it too; elsewhere it passes as it comes, and a request with one is not repeated.
+_UNREACHED, _TRIES_UNREACHED = "521", 12
+_HELD: Mapping[Profile, int] = dict.fromkeys(("web", "websocket", "slow"), 64 << 10)
 
 Data = dict[str, Any]
 
@@ -100,6 +106,12 @@ class Mesh:
     entry: str
     routes: tuple[Route, ...]
     children: tuple[Child, ...]
+
+    @property
+    def fronted(self) -> bool:
+        """Whether fronts of ours speak HTTP/1.1 for its programs."""
+        http = self.routed.service.protocol == "http"
+        return http and any(child.idle == IDLE_FRONT for child in self.children)
 
 
 def artifacts(network: Network) -> tuple[Artifact, ...]:
@@ -286,9 +298,16 @@ def _middlewares(mesh: Mesh) -> Data:
     if headers:
         found[f"headers.{service.name}"] = {"headers": headers}
     if len(mesh.children) > 1:
-        # Only a request of which no byte was sent goes to another backend.
-        tries = min(len(mesh.children), _MOST_TRIES)
-        found[f"retry.{service.name}"] = {"retry": {"attempts": tries}}
+        # Only a request of which no program has seen a byte goes to another backend.
+        retry: Data = {"attempts": min(len(mesh.children), _MOST_TRIES)}
+        if mesh.fronted:
+            retry |= {
+                "attempts": _TRIES_UNREACHED,
+                "status": [_UNREACHED],
+                "retryNonIdempotentMethod": True,
+                "maxRequestBodyBytes": _HELD.get(service.profile, 0),
+            }
+        found[f"retry.{service.name}"] = {"retry": retry}
     for route in mesh.routes:
         if route.strip:
             found[route.name] = {"stripPrefix": {"prefixes": [route.strip]}}

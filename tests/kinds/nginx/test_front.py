@@ -139,7 +139,17 @@ def test_what_is_no_id_is_replaced(front: Served, given: str) -> None:
 
 
 def test_program_that_is_down(front: Served) -> None:
+    """The mesh is told that nobody has seen anything of the request."""
     with front.client(LLM) as stream:
+        assert ask(stream, NAME).status == 521
+
+
+def test_program_that_dies_over_a_request(front: Served) -> None:
+    """It may have done what was asked."""
+    with (
+        stub(front.nginx.space, "127.0.0.1", 7002, lambda stream, _: stream.close()),
+        front.client(LLM) as stream,
+    ):
         assert ask(stream, NAME).status == 502
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -108,6 +110,40 @@ def test_a_request_that_was_sent_is_not_sent_twice() -> None:
         servers = [backend(mesh, name, 8000, script=go) for name in ("vllm-1", "vllm-2")]
         assert mesh.ask(WEBUI, INSIDE, method="POST", body=b"x").status == 502
         assert sum(len(s.heads) for s in servers) == 1
+
+
+def _says(status: int) -> Callable[[str, socket.socket], None]:
+    def script(head: str, stream: socket.socket) -> None:
+        length = re.search(r"(?im)^content-length: (\d+)", head)
+        left = int(length[1]) if length else 0
+        while left:
+            left -= len(stream.recv(left))
+        answer = f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        stream.sendall(answer.encode())
+
+    return script
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_front_without_its_program_costs_no_request(method: str) -> None:
+    """It answers 521: nobody has seen anything of the request."""
+    with one(backends=["vllm-1", "vllm-2"]) as mesh:
+        first = backend(mesh, "vllm-1", 8000, script=_says(521))
+        backend(mesh, "vllm-2", 8000)
+        body = b"x" * 3000 if method == "POST" else None
+        for _ in range(8):
+            seen = said(mesh.ask(WEBUI, INSIDE, method=method, body=body))
+            assert (seen["server"], seen["body"]) == ("vllm-2", len(body or b""))
+        assert first.heads
+
+
+@pytest.mark.parametrize(("status", "profile", "size"), [(502, "web", 1), (521, "upload", 1)])
+def test_what_is_not_asked_again(status: int, profile: str, size: int) -> None:
+    """What a program may have done; what has a body that nobody holds."""
+    with one(backends=["vllm-1", "vllm-2"], profile=profile) as mesh:
+        servers = [backend(mesh, n, 8000, script=_says(status)) for n in ("vllm-1", "vllm-2")]
+        assert mesh.ask(WEBUI, INSIDE, method="POST", body=b"x" * size).status == status
+        assert sum(len(server.heads) for server in servers) == 1
 
 
 def test_tcp_health_takes_a_backend_out_and_back() -> None:
