@@ -196,11 +196,13 @@ class Deployer:
 
     def _drained(self, client: Client, plan: Plain) -> str:
         """Await that slots are free which the change needs; why they are not, or ""."""
-        end = time.monotonic() + _PATIENCE
+        end = None
         while used := "; ".join(plan["draining"]):
+            if end is None:
+                cli.progress(f"waiting: {used}")
+                end = time.monotonic() + _PATIENCE
             if time.monotonic() > end:
                 return f"{used}: deploy again then"
-            cli.progress(f"waiting: {used}")
             time.sleep(1)
             plan = client.ask("plan")
         return ""
