@@ -210,15 +210,15 @@ def settle(_given: argparse.Namespace) -> None:
         since = {key: since.get(key, now) for key, each in draining.items() if not each.connections}
         for key, each in draining.items():
             if each.left <= 0 or now - since.get(key, now) >= guests.QUIET:
-                _end(host, key)
+                # Who is at it just now is not awaited.
+                with contextlib.suppress(files.BusyError):
+                    _end(host, key)
         time.sleep(_LOOK)
 
 
 def _end(host: Host, key: tuple[int, str, str]) -> None:
-    """Stop a slot, unless it came to be used while others were at it; who is at it just now is not
-    awaited."""
-    who = _who(transaction.SETTLE)
-    with contextlib.suppress(files.BusyError), files.locked(host.paths.lock, who):
+    """Stop a slot, unless it came to be used while others were at it."""
+    with files.locked(host.paths.lock, _who(files.SETTLE)):
         # Until a transaction is closed, going back is a flip to the slot that drains.
         if not host.paths.journal.exists() and (still := _draining(host).get(key)):
             guests.end(host.platform, still)

@@ -136,10 +136,14 @@ def sync_all(path: Path) -> None:
         os.close(handle)
 
 
+SETTLE = "settle"
+"""Whoever stops drained slots, by the first word of its lock: it holds that for a moment."""
+
+
 @contextlib.contextmanager
-def locked(path: Path, who: str, after: str = "") -> Iterator[None]:
-    """Hold the lock; raises BusyError at once where another does, unless its word begins with
-    `after`: then it is awaited for a minute.
+def locked(path: Path, who: str) -> Iterator[None]:
+    """Hold the lock; raises BusyError at once where another does, unless it stops a drained slot:
+    then it is awaited for a minute.
 
     The kernel lets go of it when the process ends, however it ends.
     """
@@ -148,7 +152,7 @@ def locked(path: Path, who: str, after: str = "") -> Iterator[None]:
         while not _flock(stream):
             stream.seek(0)
             holder = stream.read(1000).decode("utf-8", "replace").strip()
-            if not (after and holder.startswith(after)) or time.monotonic() > end:
+            if not holder.startswith(f"{SETTLE} ") or time.monotonic() > end:
                 raise BusyError(holder)
             time.sleep(0.1)
         stream.truncate(0)

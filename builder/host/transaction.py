@@ -36,10 +36,6 @@ from .release import Release
 from .schema import RefusedError
 from .state import Change, Journal, Record, dump_journal, load_record
 
-SETTLE = "settle"
-"""Whoever stops drained slots, by the first word of its lock: it holds that for a moment."""
-
-
 _BACK, _AGAIN = 20.0, 300.0
 """Seconds that are left for the way back when hops are not awaited any more, and that they are
 awaited at most where nothing is taken back."""
@@ -82,7 +78,7 @@ def activate(
     nothing was changed, UndoneError where everything was taken back, DegradedError where it could
     not be, or where it was settled and something fails.
     """
-    with files.locked(host.paths.lock, who, after=f"{SETTLE} "):
+    with files.locked(host.paths.lock, who):
         _finish(host)
         turn = _turn(host, number, sealed, settle)
         _unpack(host, turn, settle)

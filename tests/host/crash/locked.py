@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from builder.host import actions, transaction
+from builder.host.guests import Draining
 from builder.host.serve import Session
 from builder.host.state import Record
 from tests.host.crash.machine import Machine
@@ -34,13 +35,13 @@ def _asked(machine: Machine) -> None:
 
 
 def _settled(machine: Machine) -> None:
-    draining = iter([{101: True}, {}])
-    with _acting(machine, _draining=lambda _: next(draining), _GRACE=0.0):
-        actions.settle(Namespace())
+    key = (101, "a", "old")
+    with _acting(machine, _draining=lambda _: {key: Draining(*key[:2], 1, 600, 0, key[2])}):
+        actions._end(machine.host(), key)
 
 
 def _removed(machine: Machine) -> None:
-    gone = Namespace(activate=lambda *_, **__: True, SETTLE=transaction.SETTLE)
+    gone = Namespace(activate=lambda *_, **__: True)
     with _acting(machine, transaction=gone, load_record=lambda _: Record()):
         actions.remove(Namespace())
 
