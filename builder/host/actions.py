@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 from . import (
@@ -282,7 +283,8 @@ def _host() -> Host:
         return guests.draining(place, guest)
 
     return Host(paths, store, place, does, health, _tell, mend=mend, hops=asked, worn=worn,
-                lacking=lambda: network.lacking(paths.root), draining=draining)  # fmt: skip
+                lacking=lambda: network.lacking(paths.root), draining=draining,
+                let_go=partial(guests.let_go, place))  # fmt: skip
 
 
 def _ask(found: Platform) -> Any:

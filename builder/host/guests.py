@@ -7,7 +7,7 @@ drains, and is stopped once it is idle or its grace is over, by a unit of its ow
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -107,6 +107,15 @@ def draining(platform: Platform, guest: int) -> Draining | None:
 def end(platform: Platform, drains: Draining) -> None:
     """Stop a guest's slot, whoever is still connected."""
     _inside(platform, drains.guest, _SLOTS, "stop", drains.slot)
+
+
+def let_go(platform: Platform, folders: Mapping[int, str]) -> None:
+    """Stop what drains of guests' slots that run from these folders."""
+    running = platform.all()
+    for guest, folder in folders.items():
+        left = draining(platform, guest) if running.get(guest) else None
+        if left and left.folder == folder:
+            end(platform, left)
 
 
 def _slot(platform: Platform, effect: GuestEffect, daemon: str, ask: Ask, limit: float) -> None:

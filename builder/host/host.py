@@ -39,6 +39,8 @@ class Host(NamedTuple):
     """What has a release run as it should, where all files are as they should be."""
     hops: Callable[[Release | None], tuple[Hop, ...]] = lambda _: ()
     """Each hop of a running release's ways, asked once."""
+    let_go: Callable[[Mapping[int, str]], None] = lambda _: None
+    """Ends guests' slots that were left and run from these folders, whoever is connected."""
     worn: Callable[[Release | None], Iterable[str]] = lambda _: ()
     """Which certificates of a running release are not renewed as they should be."""
     draining: Callable[[int], Draining | None] = lambda _: None

@@ -35,6 +35,7 @@ from .host import DegradedError, Host, UndoneError
 from .release import Release
 from .schema import RefusedError
 from .state import Change, Journal, Record, dump_journal, load_record
+from .store import NODE
 
 _BACK, _AGAIN = 20.0, 300.0
 """Seconds that are left for the way back when hops are not awaited any more, and that they are
@@ -108,6 +109,7 @@ def activate(
         except (FailedError, RefusedError, OSError) as error:
             host.tell("failed", {"why": str(error)})
             back.undo(host, journal)
+            _let_go(host, turn)
             _as_before(host, before, was)
             raise UndoneError(str(error)) from error
     if fault:
@@ -267,6 +269,19 @@ def _hops(
     until = time.monotonic() + max(0.0, seconds - _BACK)
     found = gate.awaited(lambda: host.hops(wanted), was.hops, started, until, host.tell)
     return gate.words(found)
+
+
+def _let_go(host: Host, turn: _Turn) -> None:
+    """End the slots of what has just failed. Proxies hold connections to them that they keep, and
+    each is one more wrong answer; some say of no wrong answer that the connection is to be closed.
+    """
+    was = {number: held.node for number, held in turn.record.guests.items()}
+    guests = turn.wanted.guests if turn.wanted else ()
+    changed = {g.id: g.node.digest for g in guests if was.get(g.id, g.node.digest) != g.node.digest}
+    try:
+        host.let_go({number: node[:NODE] for number, node in changed.items()})
+    except FailedError as error:
+        host.tell("kept", {"why": str(error)})
 
 
 def _as_before(host: Host, number: int, was: _Was) -> None:

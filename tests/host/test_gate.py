@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from builder.host import gate, report, transaction
+from builder.host import gate, guests, report, transaction
 from builder.host.gate import Answer, Ask, Hop
 from builder.host.host import DegradedError, Host, UndoneError
 from builder.host.release import Release
@@ -268,10 +268,14 @@ def _breaks(wanted: Release | None) -> tuple[Hop, ...]:
 def test_a_broken_hop_takes_a_change_back(two: tuple[Stage, int, int], clock: list[float]):
     stage, _, second = two
     before = stage.files()
-    host = _host(stage, _breaks)
+    ended: list[bool] = []
+    host = _host(stage, _breaks)._replace(
+        let_go=lambda _: ended.append(stage.paths.journal.exists())
+    )
     with pytest.raises(UndoneError, match=r"101 → 102 \(a.org\): no"):
         transaction.activate(host, second, "test", Limits())
     assert stage.files() == before
+    assert ended == [False], "the slots that were left are ended once all is back"
 
 
 def test_what_was_broken_before_is_told(two: tuple[Stage, int, int], clock: list[float]):
@@ -322,6 +326,22 @@ def test_status_shows_hops(two: tuple[Stage, int, int]):
     stage, _, _ = two
     found = report.look(_host(stage, lambda _: (HOP,)))["hops"]
     assert found == [{"source": "101", "target": "102", "name": "a.org", "ok": False, "why": "no"}]
+
+
+def test_only_what_failed_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """A slot that drains from a change before, or in a guest that was not changed, goes on."""
+    ended: list[int] = []
+
+    def draining(_: Any, guest: int) -> guests.Draining | None:
+        return None if guest == 103 else guests.Draining(guest, "b", 5, 1, 3600, f"f{guest}")
+
+    monkeypatch.setattr(guests, "draining", draining)
+    monkeypatch.setattr(guests, "end", lambda _, drains: ended.append(drains.guest))
+    stage = Stage(tmp_path)
+    stage.platform.running |= dict.fromkeys((101, 102, 103), True) | {104: False}
+    folders = {101: "f101", 102: "other", 103: "f103", 104: "f104"}
+    guests.let_go(stage.platform, folders)  # type: ignore[arg-type]
+    assert ended == [101]
 
 
 # ---- what the builder writes
