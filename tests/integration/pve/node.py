@@ -25,6 +25,11 @@ NAME = "ai.home.example.org"
 """What the adopted guest's program is called outside; its certificate is of the own CA."""
 JOURNAL = "/var/lib/phoenix/journal"
 
+# Nobody reaches a public CA from a lab.
+_PUBLIC = (
+    "guest 101 (nginx-gateway) waits for the certificate of chat.example.org "
+    "from acme-v02.api.letsencrypt.org"
+)
 # Speaks with pmxcfs.py.
 _SWITCH = """
 import socket, sys
@@ -82,6 +87,9 @@ class Host(Machine):
         """This generation runs, wholly as declared, with all of our guests."""
         super().assert_as_declared(generation)
         assert set(OURS) <= self.runs().keys()
+
+    def unavoidable(self, fault: str) -> bool:
+        return fault.startswith(_PUBLIC)
 
     # ---- a look inside, and hands there
 
