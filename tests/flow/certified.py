@@ -128,16 +128,29 @@ def await_well(host: Handle, limit: float = 180) -> None:
     until(lambda: host.status()["faults"] == [], "all is well again", limit, pause=1)
 
 
+_PROCESSES = """
+cd /sys/fs/cgroup/system.slice
+for each in */phoenix-nginx@* */phoenix-traefik@*; do
+    [ -d "$each" ] || continue
+    echo "$(basename "$each")"
+    for process in $(cat "$each/cgroup.procs"); do
+        echo "$process $(cat /proc/$process/comm)"
+    done
+done
+"""
+
+
 def processes(host: Handle, guest: int) -> dict[str, list[int]]:
     """The processes of a guest's slotted daemon, by its units: one that reads its files anew by a
     reload or a switch has others."""
-    script = (
-        "cd /sys/fs/cgroup/system.slice && "
-        "for each in */phoenix-nginx@* */phoenix-traefik@*; do "
-        '[ ! -d "$each" ] || echo $(basename "$each") $(cat "$each/cgroup.procs"); done'
-    )
-    rows = (line.split() for line in host.guest(guest, "sh", "-c", script).splitlines())
-    return {unit: sorted(map(int, each)) for unit, *each in rows}
+    found: dict[str, list[int]] = {}
+    for line in host.guest(guest, "sh", "-c", _PROCESSES).splitlines():
+        first, _, name = line.partition(" ")
+        if not name:
+            found[first] = []
+        elif name in ("nginx", "traefik"):  # and not what sends it a signal
+            found[list(found)[-1]].append(int(first))
+    return found
 
 
 class Watch:
