@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from tests.flow.memory import Held, held
 from tests.flow.stage import Flow, Found
-from tests.integration.handle import until
+from tests.integration.machine import until
 
 CHAT = "https://chat.example.org"
 SOCKETS = "https://sockets.example.org"
