@@ -58,8 +58,11 @@ def switch(platform: Platform, effect: GuestEffect, ask: Ask, limit: float) -> N
         # Its units are known until the next line, and its script is in no newer folder.
         _inside(platform, guest, f"/opt/phoenix/{effect.dropped}/bin/phoenix-slots", "off")
     if effect.gone:
-        # As long as systemd knows them; of what it does not, it says 5.
-        stop = f"systemctl stop {' '.join(effect.gone)} || [ $? = 5 ]"
+        # As long as systemd knows them; of what it does not, it says 5. What the flip started, and
+        # found its files gone, has failed: of no matter for anybody from now on.
+        names = " ".join(effect.gone)
+        forget = f"systemctl reset-failed {names} 2>/dev/null || :"
+        stop = f"systemctl stop {names} || [ $? = 5 ] && {{ {forget}; }}"
         _inside(platform, guest, "sh", "-c", stop)
     _inside(platform, guest, "systemctl", "daemon-reload")
     _inside(platform, guest, "systemctl", "start", "phoenix-names.service")

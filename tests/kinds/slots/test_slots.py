@@ -179,6 +179,8 @@ def test_what_drains_is_told(lab: Lab, guest: Machine) -> None:
     assert int(do(guest, "drains").split()[2]) < 2, "it was led to meanwhile"
     do(guest, "stop", "a")
     assert do(guest, "drains") == ""
+    do(guest, "drain", "a")
+    assert guest.run("test", "-e", f"{RUN}/a").code == 1, "nothing has it run"
 
 
 # --- the tool
