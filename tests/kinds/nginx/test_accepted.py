@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from builder.kinds import traefik
+from builder.kinds import traefik_view
 from builder.network import Network
 from builder.tree import File, Tree
 from tests.judges import nginx
@@ -119,7 +119,7 @@ def test_the_mesh_lets_go_of_a_front_first() -> None:
     """Also of a connection that it opened and has not used: else a request meets its end."""
     net = networks.full()
     loaded = check(net, "webui")
-    mesh = int(traefik.IDLE_FRONT.removesuffix("s"))
+    mesh = int(traefik_view.IDLE_FRONT.removesuffix("s"))
     every = walk(loaded, "http", "server")
     servers = [s for s in every if any("ssl" in listen.args for listen in s.find("listen"))]
     assert len(servers) == 2 * sum(f.service.protocol != "tcp" for f in net.member("webui").fronts)

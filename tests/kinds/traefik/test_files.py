@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.kinds import traefik
+from builder.kinds.traefik_view import view
 from builder.tree import File, Link
 from tests.judges import programs
 from tests.kinds.traefik.running import data, documents, network, site, tree
@@ -140,7 +141,7 @@ def test_no_template_is_opened(value: str) -> None:
 )
 def test_prefixes_are_whole_segments(declared: str, matched: str) -> None:
     service = {"backends": ["webui"], "port": 1, "expose": [{"name": "x.org", "path": declared}]}
-    (found,) = traefik.view(network(site(s=service)))
+    (found,) = view(network(site(s=service)))
     (route,) = found.routes
     assert route.path == matched
 
