@@ -97,12 +97,11 @@ def ready(platform: Platform, guest: int, limit: float) -> None:
 
 def draining(platform: Platform, guest: int) -> Draining | None:
     """A guest's slot that drains; None where none does."""
-    if platform.inside(guest, "test", "-d", "/run/phoenix-slots")[0]:
+    # A guest without slots has no such script; nor did that of every generation know the word.
+    code, said = platform.inside(guest, _SLOTS, "drains")
+    if code or len(said.split()) != 5:
         return None
-    said = _inside(platform, guest, _SLOTS, "drains").split()
-    if len(said) != 5:
-        return None
-    slot, *numbers, folder = said
+    slot, *numbers, folder = said.split()
     connections, since, left = map(int, numbers)
     return Draining(guest, slot, connections, since, left, PurePosixPath(folder).name)
 
