@@ -214,7 +214,8 @@ def test_tokens(program: int) -> None:
 @pytest.mark.parametrize("kind", ["sse", "silent", "upload", "download", "ws"])
 def test_who_goes_is_seen(program: int, kind: str) -> None:
     here = f"http://127.0.0.1:{program}"
-    closed = asked("ask", "disconnect", "--url", here, "--kind", kind, "--mark", kind)["closed"]
+    words = ("--url", here, "--kind", kind, "--mark", kind, "--after", "2s")
+    closed = asked("ask", "disconnect", *words)["closed"]
     for _ in range(200):
         found = asked("ask", "active", "--url", here, "--mark", kind)
         if found["ended"]:

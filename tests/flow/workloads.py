@@ -243,8 +243,10 @@ def gone(
 ) -> float:  # fmt: skip
     """Seconds from the client's going to when its program knew."""
     mark = f"{kind}{''.join(protocol)}"
-    words = ("ask", "disconnect", "--url", url, "--kind", kind, "--mark", mark, *protocol)
-    closed = int(flow.outside(*words)["closed"])
+    words = ("ask", "disconnect", "--url", url, "--kind", kind, "--mark", mark, "--after", "0s")
+    with flow.started(*words, *protocol) as running:
+        until(lambda: seen(flow, mark, guests, port, grpc)[0], f"{mark} is under way")
+    closed = int(running.found["closed"])
     until(lambda: seen(flow, mark, guests, port, grpc)[1], f"{mark} has ended", limit=20)
     (one,) = seen(flow, mark, guests, port, grpc)[1]
     assert one["how"] != "done", one

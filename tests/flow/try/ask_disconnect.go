@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"time"
 
 	"github.com/coder/websocket"
@@ -13,8 +14,8 @@ import (
 
 var errGone = errors.New("the client has gone")
 
-// disconnect begins something that would go on for long, and goes away `after` a while; when it
-// went is told. Over HTTP/1.1 a client goes by closing its connection, over HTTP/2 it resets the
+// disconnect begins something that would go on for long, and goes away `after` a while, once standard
+// input is closed; when it went is told. Over HTTP/1.1 a client goes by closing its connection, over HTTP/2 it resets the
 // stream, and the connection stays.
 func disconnect(q *question) (any, error) {
 	begins := map[string]func(*question, context.Context) (func(), error){
@@ -31,6 +32,7 @@ func disconnect(q *question) (any, error) {
 		cancel()
 		return nil, err
 	}
+	io.Copy(io.Discard, os.Stdin)
 	time.Sleep(q.after)
 	closed := now()
 	cancel()
