@@ -122,11 +122,12 @@ class Kind:
     def __str__(self) -> str:
         return f"{self.where} {self.kind} {self.method}"
 
-    def words(self) -> tuple[str, ...]:
-        """The command of `try`."""
+    def words(self, workers: int, pause: str) -> tuple[str, ...]:
+        """The command of `try`, with so many connections at a time, and so long between requests
+        on each."""
         url = OUTSIDE if self.where == "outside" else INSIDE
         return ("load", "--url", url, "--kind", self.kind, "--method", self.method,
-                "--workers", "4", "--pause", "4ms", "--size", "1024")  # fmt: skip
+                "--workers", str(workers), "--pause", pause, "--size", "1024")  # fmt: skip
 
 
 KINDS = (
@@ -142,6 +143,8 @@ class Losses:
     """A flow, what is declared of it now, and what each kind of client counted so far."""
 
     flow: Flow
+    workers: int = 2
+    pause: str = "40ms"
     now: Described = field(default_factory=Described)
     counts: dict[Kind, Counter[str]] = field(default_factory=dict)
     made: Counter[str] = field(default_factory=Counter)
@@ -232,7 +235,9 @@ class Losses:
 
     def _started(self, stack: contextlib.ExitStack, kind: Kind) -> Running:
         inside = "web" if kind.where == "inside" else ""
-        return stack.enter_context(self.flow.started(*kind.words(), inside=inside))
+        return stack.enter_context(
+            self.flow.started(*kind.words(self.workers, self.pause), inside=inside)
+        )
 
     def _flows(self, running: Mapping[Kind, Running]) -> bool:
         for kind, each in running.items():

@@ -64,6 +64,7 @@ def test_no_request_is_lost(made: Losses, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.deep
 def test_no_request_is_lost_by_any_change(made: Losses) -> None:
     """Each change by itself, until each kind of client has asked often enough."""
+    made.workers, made.pause = 4, "4ms"
     while made.least() < _MANY or min(made.made.values()) < _ROUNDS:
         try:
             for name in CHANGES:
