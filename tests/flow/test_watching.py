@@ -132,7 +132,7 @@ def errors_are_counted(made: Flow) -> None:
         made.outside("ask", "get", "--url", "https://page.example.org/")["status"]
         for _ in range(20)
     ]
-    assert statuses == [502] * 20
+    assert statuses == [521] * 20
     board = json.loads(scraper.file("dashboard.json"))
     (row,) = (i for i, p in enumerate(board["panels"]) if p["title"] == "Service page")
     share = board["panels"][row + 2]["targets"][0]["expr"]

@@ -34,6 +34,9 @@ def hosts(draw: Draw) -> Data:
         _second_nic(draw, host, aware)
     if draw(st.booleans()):
         host["machines"] = draw(_machines(six))
+    if draw(st.booleans()):
+        ends = st.sampled_from([*host["guests"], *host.get("machines", {})])
+        host["watch"] = {"scrapers": draw(st.lists(ends, min_size=1, max_size=2, unique=True))}
     maybe(draw, host, "dns", st.just(["192.0.2.53", "2001:db8::53"]))
     maybe(draw, host, "ingress", st.fixed_dictionaries({"ipv4": st.booleans()}))
     if six and draw(st.booleans()):

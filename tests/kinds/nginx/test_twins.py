@@ -85,6 +85,12 @@ TWINS = (
     Twin(
         R.test_the_client_is_told_the_id, "server.conf", "add_header X-Request-Id", "add_header X"
     ),
+    Twin(
+        F.test_program_that_dies_over_a_request,
+        "http.conf",
+        '"-" 1;\n    default 0;',
+        '"-" 1;\n    default 1;',
+    ),
     Twin(F.test_what_is_no_id_is_replaced, "http.conf", "{1,128}", "+", {"given": "x" * 129}),
     Twin(R.test_rate, RATED, "burst=1", "burst=9"),
     Twin(R.test_an_ipv6_client_is_its_network, "clients.conf", "{8}).{8}", "{9}).{7}"),
