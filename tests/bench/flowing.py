@@ -18,9 +18,9 @@ from tests.flow.stage import Flow, flow
 CHAT = "chat.example.org"
 _PORT = 8000
 _REPLY = "/bytes?n=1024"
-_STREAM = "/tokens?n=2000&every=0s"
+_STREAM = "/tokens?n=100&every=10ms"
 _PACED = "/tokens?n=3&every=5ms"
-_WORKERS, _REPLIES, _STREAMS = 16, 400, 8
+_WORKERS, _REPLIES, _STREAMS = 16, 400, 64
 Measured = Mapping[str, Any]
 
 
@@ -65,7 +65,15 @@ def requests(rounds: int) -> Iterator[Figure]:
 def _chains(stage: Flow, by_hand: Stock, rounds: int) -> Iterator[Figure]:
     for case, what, path, workers, count, *more in (
         ("replies", "replies of 1 kB", _REPLY, _WORKERS, _REPLIES),
-        ("streams", "streams of 2000 tokens", _STREAM, _STREAMS, 1, "--tokens"),
+        (
+            "streams",
+            "64 streams of 100 tokens, 10 ms apart,",
+            _STREAM,
+            _STREAMS,
+            1,
+            "--every",
+            "10ms",
+        ),
     ):
         sides = (_ours(stage), _theirs(stage, by_hand))
         found = alternately(2 * rounds, *(s.runs(path, workers, count, *more) for s in sides))
@@ -79,7 +87,7 @@ def _first(stage: Flow, rounds: int) -> Iterator[Figure]:
     """The first token, through the chain and from the program itself."""
     ours, program = _ours(stage), _Side(stage, f"http://127.0.0.1:{_PORT}", inside="one")
     sides = (ours, program)
-    alternately(2 * rounds, *(s.runs(_PACED, 1, 100, "--tokens") for s in sides))
+    alternately(2 * rounds, *(s.runs(_PACED, 1, 100, "--every", "5ms") for s in sides))
     through, itself = (statistics.median(each["first"] for each in s.found) for s in sides)
     what = "what the chain adds to a stream's first token"
     yield Figure("first", what, through - itself, "ms", 2)

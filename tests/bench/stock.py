@@ -10,6 +10,7 @@ from pathlib import Path
 
 from builder.lab.shape import FOREIGN_ROOT
 from builder.lab.up import Up
+from tests.integration.machine import until
 from tests.judges import pki, programs
 
 NAME = "stock.example.org"
@@ -22,8 +23,7 @@ events {{}}
 http {{
     access_log /stock/access-{name}.log;
     server {{
-        listen 443 ssl;
-        http2 on;
+        listen 443 ssl http2;
         server_name {served};
         ssl_certificate /stock/{name}.crt;
         ssl_certificate_key /stock/{name}.key;
@@ -138,7 +138,15 @@ def started(up: Up, serve: Path) -> Stock:
     for number, name in ((front.number, "front"), (gateway.number, "gateway")):
         _guest(up, number, f"mkdir -p /var/log/nginx /var/lib/nginx; {_nginx(name)}")
     _guest(up, mesh.number, f"{_HOME}/traefik/traefik --configfile={_HOME}/traefik.yaml")
+    for each in (gateway, mesh, front):
+        until(lambda number=each.number: _listens(up, number), f"guest {each.number} listens")  # type: ignore[misc]
     return Stock(up, pki.authority().root)
+
+
+def _listens(up: Up, number: int) -> bool:
+    """Whether something takes connections at port 443 of a guest."""
+    look = ("lxc-attach", "--name", str(number), "--", "grep", "-q", ":01BB 0", "/proc/net/tcp")
+    return up.engine.inside(up.lab.host, *look, "/proc/net/tcp6")[0] == 0
 
 
 def bare(up: Up, number: int, name: str) -> int:
@@ -153,7 +161,8 @@ def bare(up: Up, number: int, name: str) -> int:
     assert code == 0, (out, err)
     program = f"{_CURRENT}/programs/nginx"
     libraries = f"LD_LIBRARY_PATH={program}/usr/lib/x86_64-linux-gnu"
-    words = f"{libraries} {program}/usr/sbin/nginx -e /root/bare.log -c /root/bare.conf"
+    nginx = f"{libraries} {program}/usr/sbin/nginx -e /root/bare.log -c /root/bare.conf"
+    words = f"mkdir -p /var/lib/nginx; {nginx}"
     attach = ("lxc-attach", "--name", str(number), "--clear-env", "--", "sh", "-c", words)
     _on(up, up.lab.host, *attach)
     return BARE_PORT

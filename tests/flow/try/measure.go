@@ -13,7 +13,8 @@ import (
 )
 
 // measured is how long answers took: seconds of the whole, milliseconds of the rest. Of streams,
-// first is from the request to the first token, and each quantile of the time between two tokens.
+// first is from the request to the first token, and each quantile is of how late tokens come, as if
+// the first had left with the request.
 type measured struct {
 	Asked   int     `json:"asked"`
 	Failed  int     `json:"failed"`
@@ -27,7 +28,7 @@ type measured struct {
 // meter asks over kept connections of HTTP/1.1, each as fast as it is answered.
 type meter struct {
 	*target
-	tokens bool
+	every time.Duration
 	sync.Mutex
 	each, first []float64
 	found       measured
@@ -38,13 +39,13 @@ func measure(words []string) error {
 	where := targetFlags(flags)
 	workers := flags.Int("workers", 1, "connections")
 	count := flags.Int("count", 1, "requests over each")
-	tokens := flags.Bool("tokens", false, "answers are streams of tokens")
+	every := flags.Duration("every", 0, "answers are streams, of a token each time this is over")
 	flags.Parse(words)
 	asked, err := where.read()
 	if err != nil {
 		return err
 	}
-	m := &meter{target: asked, tokens: *tokens}
+	m := &meter{target: asked, every: *every}
 	m.run(*workers, *count)
 	return told(m.found)
 }
@@ -107,8 +108,8 @@ func (m *meter) once(to *link) error {
 		return err
 	}
 	var each, first []float64
-	if m.tokens {
-		each, first, err = spans(answer.Body, began)
+	if m.every > 0 {
+		each, first, err = lateness(answer.Body, began, int64(m.every))
 	} else {
 		_, err = io.Copy(io.Discard, answer.Body)
 		each = []float64{milliseconds(now() - began)}
@@ -129,20 +130,19 @@ func (m *meter) ended(err error) {
 	}
 }
 
-// spans are the milliseconds between tokens, and those until the first.
-func spans(body io.Reader, began int64) (each, first []float64, err error) {
-	lines, last := bufio.NewScanner(body), began
+// lateness of each token, and of the first, in milliseconds.
+func lateness(body io.Reader, began, every int64) (each, first []float64, err error) {
+	lines, due := bufio.NewScanner(body), began
 	for lines.Scan() {
 		if !strings.HasPrefix(lines.Text(), "data:") {
 			continue
 		}
-		at := now()
+		late := milliseconds(now() - due)
 		if first == nil {
-			first = []float64{milliseconds(at - began)}
-		} else {
-			each = append(each, milliseconds(at-last))
+			first = []float64{late}
 		}
-		last = at
+		each = append(each, late)
+		due += every
 	}
 	return each, first, lines.Err()
 }
