@@ -312,3 +312,13 @@ def test_connections_of_a_stopped_slot_are_forgotten(lab: Lab, guest: Machine) -
     assert guest.shell(table) == "0\n"
     assert guest.shell("grep -c sport=21001 /proc/net/nf_conntrack || :") != "0\n"
     assert "200 OK" in ask(opened[1])
+
+
+def test_one_that_is_stopped_meanwhile_drains_no_more(guest: Machine):
+    """Its mark is looked at, and then gone with its link."""
+    guest.shell("test ! -L /var/lib/phoenix/slots/nginx/b && : >/run/phoenix-slots/b")
+    try:
+        found = guest.run("/opt/phoenix/current/bin/phoenix-slots", "drains")
+        assert (found.code, found.out) == (0, "")
+    finally:
+        guest.shell("rm /run/phoenix-slots/b")
