@@ -11,10 +11,12 @@ MINUTES = 10
 _BYTES = 4 << 20
 _MOST = 500
 # The parts of a line between quotes. Before that of the host a client has a say in none; in that
-# one, what stands before a quote of its own is read. Times are local ones on both sides.
+# one, what stands before a quote of its own is read. Times are local ones on both sides. What
+# we ask ourselves (asking.py), also of programs that are not there yet, is no client's request.
 _AWK = r"""
 BEGIN { FS = "\"" }
-substr($0, 1, 9) == "{\"time\":\"" && substr($0, length($0)) == "}" && $4 >= since && $16 != "" {
+substr($0, 1, 9) == "{\"time\":\"" && substr($0, length($0)) == "}" && $4 >= since && $16 != "" \
+        && substr($0, length($0) - 17) != "\"agent\":\"phoenix\"}" {
     key = $16 " " $30
     if (!(key in asked) && ++keys > most) key = $16 " *"
     asked[key]++

@@ -33,12 +33,11 @@ _DIRECTORY, _CHALLENGE = "/acme/acme/directory", "/.well-known/acme-challenge/ph
 class Paths:
     """All that is asked. `root` is the site's, as PEM; `uplink` the interface by which packets from
     outside come in, "" where none is routed; `patience` how many seconds all first certificates may
-    take; `entrances` where clients outside connect to."""
+    take."""
 
     root: str
     uplink: str
     patience: int
-    entrances: tuple[str, ...]
     asks: tuple[Ask, ...]
 
 
@@ -65,7 +64,6 @@ def view(network: Network) -> Paths:
         root=network.trust.root.decode() if network.trust else "",
         uplink=uplink.interface if uplink else "",
         patience=_FIRST + _EACH * sum(_orders_of(m) for m in network.members),
-        entrances=tuple(address for _, address in services.entrances),
         asks=tuple({ask.key: ask for ask in _every(services)}.values()),
     )
 

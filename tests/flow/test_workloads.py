@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from tests.flow import workloads
 from tests.flow.stage import Flow
+from tests.integration.machine import through
 
 pytestmark = pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "index")
 
 
 def test_workloads(own: Flow) -> None:
     with workloads.silences(own):
-        for step in workloads.STEPS:
-            began = time.monotonic()
-            print(f"== {step.__name__}: {step.__doc__}", flush=True)
-            try:
-                step(own)
-            except BaseException as error:
-                error.add_note(f"in the step {step.__name__}")
-                raise
-            print(f"== {step.__name__}: {time.monotonic() - began:.1f} s", flush=True)
+        through(own, workloads.STEPS)
 
 
 @pytest.mark.deep

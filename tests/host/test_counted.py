@@ -52,6 +52,12 @@ def test_errors_of_late_are_counted(tmp_path: Path):
     ]
 
 
+def test_our_own_looks_are_not_counted(tmp_path: Path):
+    ours = _line(1, "chat", "502").rpartition('"agent"')[0] + '"agent":"phoenix"}\n'
+    (tmp_path / "access.json").write_text(ours * 3 + _line(1, "chat", "200"))
+    assert _counted(tmp_path) == [Rate(101, "chat", "a.example.org", 1, 0)]
+
+
 def test_of_a_large_log_the_end_is_read(tmp_path: Path):
     line = _line(1, "chat", "200")
     (tmp_path / "access.json").write_text(line * 20000 + _line(1, "chat", "502") * 5)
