@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Generator
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -17,7 +16,6 @@ from tests import needs
 settings.register_profile("phoenix", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("phoenix")
 
-SLOW = tuple(Path(__file__).with_name(name) for name in ("integration", "flow"))
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
@@ -38,15 +36,35 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _spread(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
-    """Each worker, which begins with its part of the whole, begins with its part of what mostly
-    waits: labs, beside which the others compute."""
+    """Each worker begins with labs, the longest first, so that no long one is left for the end,
+    and goes on with its part of the rest."""
     if workers == 1:
         return items
-    slow = [item for item in items if {*SLOW} & {*item.path.parents}]
-    rest = [item for item in items if not {*SLOW} & {*item.path.parents}]
-    size = -(-len(rest) // workers)
-    parts = (slow[n::workers] + rest[n * size : (n + 1) * size] for n in range(workers))
-    return [item for part in parts for item in part]
+    together: dict[str, list[pytest.Item]] = {}
+    rest = []
+    for item in items:
+        lab = item.get_closest_marker("lab")
+        if lab is None:
+            rest.append(item)
+        else:
+            name = str(item.path) if lab.kwargs.get("shared") else item.nodeid
+            together.setdefault(name, []).append(item)
+    begins: list[list[pytest.Item]] = [[] for _ in range(workers)]
+    for group in sorted(together.values(), key=_minutes, reverse=True):
+        min(begins, key=_minutes).extend(group)
+    found: list[pytest.Item] = []
+    for number, part in enumerate(begins):
+        # As xdist's worksteal gives each worker the next ones.
+        share = (len(items) - len(found)) // (workers - number)
+        filled = max(0, share - len(part))
+        found += part + rest[:filled]
+        del rest[:filled]
+    return found + rest
+
+
+def _minutes(items: list[pytest.Item]) -> float:
+    marks = (item.get_closest_marker("lab") for item in items)
+    return sum(float(mark.args[0]) for mark in marks if mark)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -9,9 +9,10 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 from tests import needs
-from tests.conftest import SLOW, _spread
+from tests.conftest import _spread
 
 # What is run takes longer to clean up than subprocess.run would wait for it.
 CLEANING = """
@@ -45,10 +46,29 @@ def test_an_interrupted_run_is_let_clean_up(tmp_path: Path) -> None:
     assert (tmp_path / "cleaned").exists()
 
 
-def test_what_waits_is_spread_over_the_workers():
-    items = [SimpleNamespace(path=SLOW[0] / "a.py", n=n) for n in range(5)]
-    items += [SimpleNamespace(path=Path("tests/b.py"), n=n) for n in range(5, 25)]
-    spread = _spread(items, 2)  # type: ignore[arg-type]
-    order = [item.n for item in spread]  # type: ignore[attr-defined]
-    assert order == [0, 2, 4, *range(5, 15), 1, 3, *range(15, 25)]
-    assert _spread(items, 1) == items  # type: ignore[arg-type]
+class Item(NamedTuple):
+    nodeid: str
+    path: str
+    lab: Any
+
+    def get_closest_marker(self, _: str) -> Any:
+        return self.lab
+
+
+def _items(*minutes: float, path: str = "", **more: Any) -> list[Any]:
+    marks = (SimpleNamespace(args=(each,), kwargs=more) if each else None for each in minutes)
+    return [Item(f"{path}{number}", path or str(number), mark) for number, mark in enumerate(marks)]
+
+
+def test_the_longest_begin_first():
+    rest = _items(*[0] * 12)
+    spread = _spread([*rest, *_items(1, 5, 3, 3, path="own")], 2)
+    assert [x.lab.args[0] if x.lab else 0 for x in spread[:8]] == [5, 1, *[0] * 6]
+    assert [x.lab.args[0] if x.lab else 0 for x in spread[8:]] == [3, 3, *[0] * 6]
+    assert [x for x in spread if not x.lab] == rest
+    assert _spread(rest, 1) == rest
+
+
+def test_what_shares_a_lab_stays_together():
+    spread = _spread([*_items(2, 2, 2, path="a", shared=True), *_items(4, 1, path="b")], 2)
+    assert [x.nodeid for x in spread] == ["a0", "a1", "a2", "b0", "b1"]

@@ -81,10 +81,12 @@ class Story:
         return next((e for e in reversed(self.events) if e.get("event") == name), None)
 
     def why(self) -> str:
-        """Why it failed, as the host says."""
-        for name in ("failed", "ended"):
-            if found := self.last(name):
-                return str(found.get("why", ""))
+        """Why it failed, as the host says; and where it is not well taken back either, why not."""
+        failed = [str(e.get("why", "")) for e in self.events if e.get("event") == "failed"]
+        if failed:
+            return "; taken back, and still: ".join(dict.fromkeys(failed))
+        if found := self.last("ended"):
+            return str(found.get("why", ""))
         return "its time was over without a confirmation" if self.last("guard") else ""
 
 
@@ -109,12 +111,14 @@ def ended(story: Story, hello: Hello) -> Verdict | None:
     off."""
     if story.last("confirming"):
         return None
+    last = story.last("ended")
     if found := story.last("undone"):
-        return Verdict("undone", int(found["generation"]), story.why())
+        well = last is None or last["kind"] != "degraded"
+        return Verdict("undone" if well else "degraded", int(found["generation"]), story.why())
     if found := story.last("active"):
         return Verdict("done" if found["changed"] else "unchanged", int(found["generation"]))
-    if found := story.last("ended"):
-        kind = str(found["kind"])
+    if last:
+        kind = str(last["kind"])
         result = kind if kind in _CODES else "failed"
-        return Verdict(result, hello.generation, str(found["why"]))
+        return Verdict(result, hello.generation, str(last["why"]))
     return None

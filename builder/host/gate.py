@@ -210,13 +210,19 @@ def awaited(
     started: Collection[str],
     until: float,
     tell: Callable[[str, Mapping[str, Any]], None],
+    back: bool = False,
 ) -> tuple[Hop, ...]:
     """What fails in the end of what must not. Each hop is asked again until it was well once, its
     patience is over, or `until` by the monotonic clock. What is only told is told.
 
     What was well before, and has no end in a guest that was `started` anew, has waited for nothing
-    that takes time: it gets a few seconds and looks.
+    that takes time: it gets a few seconds and looks. Not so on the way `back`, where a hop was ill
+    meanwhile: who noticed that looks again in its own time.
     """
+
+    def brief(hop: Hop) -> bool:
+        return not back and before.get(hop.key, False) and not {hop.source, hop.target} & {*started}
+
     passed: set[str] = set()
     failed: dict[str, tuple[float, int]] = {}
     while True:
@@ -230,8 +236,7 @@ def awaited(
             since, looks = last.get(hop.key, (moment, 0))
             failed[hop.key] = (since, looks + 1)
         ended = any(
-            _over(moment - failed[hop.key][0], failed[hop.key][1], hop, before, started)
-            for hop in wrong
+            _over(moment - failed[hop.key][0], failed[hop.key][1], hop, brief(hop)) for hop in wrong
         )
         if not wrong or ended or moment >= until:
             for hop in told:
@@ -243,13 +248,9 @@ def awaited(
         time.sleep(_PAUSE)
 
 
-def _over(
-    seconds: float, looks: int, hop: Hop, before: Mapping[str, bool], started: Collection[str]
-) -> bool:
+def _over(seconds: float, looks: int, hop: Hop, brief: bool) -> bool:
     """Whether a hop has failed for so long that it will not be well."""
-    if before.get(hop.key) and not {hop.source, hop.target} & {*started}:
-        return seconds >= _BRIEF and looks >= _LOOKS
-    return seconds >= hop.patience
+    return seconds >= _BRIEF and looks >= _LOOKS if brief else seconds >= hop.patience
 
 
 def well(found: Iterable[Hop]) -> dict[str, bool]:

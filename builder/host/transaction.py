@@ -263,11 +263,17 @@ def _runs(host: Host, turn: _Turn, journal: Journal, was: _Was) -> str:
 
 
 def _hops(
-    host: Host, wanted: Release | None, was: _Was, started: Collection[str], seconds: float
+    host: Host,
+    wanted: Release | None,
+    was: _Was,
+    started: Collection[str],
+    seconds: float,
+    back: bool = False,
 ) -> str:
-    """The hops that fail and must not, or ""; `seconds` until all is taken back by the guard."""
+    """The hops that fail and must not, or ""; `seconds` until all is taken back by the guard, or
+    that they have after it was taken `back`."""
     until = time.monotonic() + max(0.0, seconds - _BACK)
-    found = gate.awaited(lambda: host.hops(wanted), was.hops, started, until, host.tell)
+    found = gate.awaited(lambda: host.hops(wanted), was.hops, started, until, host.tell, back)
     return gate.words(found)
 
 
@@ -289,7 +295,7 @@ def _as_before(host: Host, number: int, was: _Was) -> None:
     DegradedError."""
     if any(was.hops.values()):
         wanted = survey.read_generation(host, number)
-        if fault := _hops(host, wanted, was, (), _AGAIN):
+        if fault := _hops(host, wanted, was, (), _AGAIN, back=True):
             host.tell("failed", {"why": fault})
             raise DegradedError(fault)
 

@@ -7,7 +7,8 @@ import pytest
 from builder.deploy import following
 from builder.deploy.memory import Memory
 from builder.deploy.story import Story
-from builder.host import back
+from builder.host import back, gate
+from builder.host.gate import Hop
 from tests.deploy.making import ADDRESS, Project, Wire, deployed
 from tests.host.making import SYSCTL
 
@@ -32,6 +33,28 @@ def test_a_failed_check_is_taken_back(
     assert outcome.verdict.generation == 1
     assert wire.stage.files()[SYSCTL[1:]] == b"a = 1\n"
     assert "the host is as it was, in generation 1" in capsys.readouterr().err
+
+
+def test_what_was_taken_back_in_vain_is_degraded(
+    made: Project, wire: Wire, memory: Memory, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(gate, "_BRIEF", 0)
+    made.release()
+    deployed(made, wire, memory)
+    before = len(wire.stage.performed)
+
+    def hops(_: object) -> tuple[Hop, ...]:
+        why = ("", "no", "still no")[len(wire.stage.performed) - before]
+        return (Hop("101", "102", "a.org", not why, why, "k"),)
+
+    whole = wire.stage.host
+    wire.stage.host = lambda: whole()._replace(hops=hops)  # type: ignore[method-assign]
+    made.release(sysctl="b = 1\n")
+    outcome = deployed(made, wire, memory)
+    assert (outcome.verdict.result, outcome.verdict.code) == ("degraded", 4)
+    assert outcome.verdict.generation == 1
+    first, _, then = outcome.verdict.why.partition("; taken back, and still: ")
+    assert (first, then) == ("101 → 102 (a.org): no", "101 → 102 (a.org): still no")
 
 
 class Severed:

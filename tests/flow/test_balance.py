@@ -14,7 +14,7 @@ from tests.flow.stage import Flow, Running, flow
 from tests.integration import described
 from tests.integration.machine import until
 
-pytestmark = pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")
+pytestmark = [pytest.mark.lab(4), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
 _SITE = """\
 site: phoenix
 domain: phoenix.internal
@@ -168,7 +168,7 @@ def _loaded(made: Flow) -> Iterator[list[Running]]:
                     "--workers",
                     str(_WORKERS),
                     "--pause",
-                    "4ms",
+                    "20ms",
                 )
             )
             for kind, method in _KINDS

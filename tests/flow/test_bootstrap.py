@@ -29,7 +29,10 @@ from tests.flow.stage import Flow, flow
 from tests.integration.handle import Handle, until
 from tests.integration.walk import files, running
 
-pytestmark = pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "index")
+pytestmark = [
+    pytest.mark.lab(5),
+    pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "index"),
+]
 
 _LOOKS = Path(__file__).with_name("plain_text.py").read_text(encoding="utf-8")
 _GUESTS = ("101", "102", "103", "111", "112", "113")

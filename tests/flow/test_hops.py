@@ -14,7 +14,7 @@ from tests.flow.edge import CA, CHAT, GATEWAY, MESH, ONE, TWO, WEB, at
 from tests.flow.impostor import SAID, impostor
 from tests.integration.handle import Handle, until
 
-pytestmark = pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")
+pytestmark = [pytest.mark.lab(3), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
 
 PAIR, CHAT_INSIDE = "https://pair.svc.phoenix.internal/", "https://chat.svc.phoenix.internal/"
 MESH_NAME, STORE_NAME = "mesh.phoenix.internal", "store.svc.phoenix.internal"

@@ -18,7 +18,10 @@ from tests.flow.stage import Flow, Running, flow
 from tests.integration.handle import until
 from tests.judges import pki
 
-pytestmark = pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "index")
+pytestmark = [
+    pytest.mark.lab(5),
+    pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "index"),
+]
 
 _PUBLIC = Holder(101, "chat.example.org", "10.0.0.101", 443, 113)
 _FILES = Holder(101, "page.example.org", "10.0.0.101", 443, 113)

@@ -16,7 +16,7 @@ from tests.flow.edge import CA, CHAT, GATEWAY, LAN6, MESH, NET, NET6, ONE, STORE
 from tests.flow.scan import Target, scan
 from tests.integration.handle import Handle
 
-pytestmark = pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")
+pytestmark = [pytest.mark.lab(4), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
 
 ENTRANCES = {80, 443, STORE_PORT}
 SSH = 22

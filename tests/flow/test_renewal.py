@@ -16,7 +16,10 @@ from tests.flow.certified import CA, GATEWAY, HOLDERS, MESH, ONE, TWO, Watch
 from tests.flow.stage import Flow, flow
 from tests.integration.handle import until
 
-pytestmark = pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "index")
+pytestmark = [
+    pytest.mark.lab(6),
+    pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "index"),
+]
 
 _TIMER = "phoenix-acme.timer"
 

@@ -8,7 +8,10 @@ from tests.flow import workloads
 from tests.flow.stage import Flow
 from tests.integration.machine import through
 
-pytestmark = pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "index")
+pytestmark = [
+    pytest.mark.lab(3),
+    pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "index"),
+]
 
 
 def test_workloads(own: Flow) -> None:

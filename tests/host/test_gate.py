@@ -176,12 +176,13 @@ def waited(
     before: Mapping[str, bool] | None = None,
     until: float = 2000,
     started: tuple[str, ...] = (),
+    back: bool = False,
 ) -> tuple[tuple[Hop, ...], float, list[str]]:
     """What fails in the end, after how many seconds, and what was told."""
     told: list[str] = []
     wrong = gate.awaited(
         lambda: look(clock[0] - 1000), before or {}, started, until,
-        lambda event, _: told.append(event),
+        lambda event, _: told.append(event), back,
     )  # fmt: skip
     return wrong, clock[0] - 1000, told
 
@@ -205,6 +206,15 @@ def test_a_hop_that_was_well_has_no_time(clock: list[float]):
 def test_unless_its_guest_was_started(clock: list[float]):
     _, seconds, _ = waited(clock, lambda _: (HOP,), {"k": True}, started=("102",))
     assert seconds == 30
+
+
+def test_on_the_way_back_it_has_its_patience(clock: list[float]):
+    """Who found it ill meanwhile looks again in its own time."""
+    wrong, seconds, _ = waited(
+        clock, lambda at: (HOP._replace(ok=at > 20),), {"k": True}, back=True
+    )
+    assert wrong == ()
+    assert 20 < seconds < 21
 
 
 def test_it_ends_before_the_guards_time_does(clock: list[float]):
@@ -306,6 +316,19 @@ def test_a_way_back_that_leaves_a_hop_broken_says_so(
     with pytest.raises(DegradedError, match="101 → 102"):
         transaction.activate(_host(stage, hops), second, "test", Limits())
     assert stage.paths.current.readlink() == Path(f"generations/{first}")
+
+
+def test_a_way_back_has_time_to_be_well(two: tuple[Stage, int, int], clock: list[float]):
+    stage, first, second = two
+
+    def hops(wanted: Release | None) -> tuple[Hop, ...]:
+        # It is found ill until 15 seconds after it went back.
+        well = _number(wanted) == first and not 1000 < clock[0] < 1020
+        return (HOP._replace(ok=well),)
+
+    with pytest.raises(UndoneError, match="101 → 102"):
+        transaction.activate(_host(stage, hops), second, "test", Limits())
+    assert clock[0] >= 1020
 
 
 def test_a_repair_mends_hops(two: tuple[Stage, int, int], clock: list[float]):

@@ -13,7 +13,11 @@ from tests.integration.handle import handle
 from tests.integration.invoked import BROKEN
 from tests.integration.walk import Walk
 
-pytestmark = [pytest.mark.deep, pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
+pytestmark = [
+    pytest.mark.lab(4),
+    pytest.mark.deep,
+    pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen"),
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,10 @@ from tests.integration.cut_deployer import Deployer, Done, await_
 from tests.integration.cuts import BLOB, LATE, SSH, Hold, Site, site
 from tests.integration.holds import ARRIVED
 
-pytestmark = [pytest.mark.needs("root", "ip", "zstd", "ssh-keygen")]
+pytestmark = [
+    pytest.mark.lab(0.3, shared=True),
+    pytest.mark.needs("root", "ip", "zstd", "ssh-keygen"),
+]
 
 KILLED = -9
 EARLY, MIDDLE = ("plan", "transfer"), ("staging", "guard", "swap", "reload")

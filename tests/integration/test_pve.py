@@ -16,7 +16,10 @@ from tests.integration.pve import steps
 from tests.integration.pve.node import ADOPTED, OURS, THEIRS, host
 from tests.integration.pve.steps import STEPS, Life
 
-pytestmark = pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "fuse")
+pytestmark = [
+    pytest.mark.lab(5),
+    pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "fuse"),
+]
 
 
 def test_the_life_of_a_proxmox_node() -> None:

@@ -92,7 +92,8 @@ for _ in sys.stdin:
     paused.clear()
 """
 
-# Requests one after the other, each over a connection of its own.
+# Requests one after the other, each over a connection of its own, with a pause that leaves the
+# machine to what is judged.
 _REQUESTS = r"""
 import json, subprocess, sys, threading
 
@@ -106,6 +107,7 @@ def ask():
         if out.stdout != "200":
             counts["failed"] += 1
             counts["first"] = counts["first"] or out.stdout + out.stderr
+        done.wait(0.1)
 
 thread = threading.Thread(target=ask)
 thread.start()

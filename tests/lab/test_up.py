@@ -19,7 +19,10 @@ from builder.problems import UserError
 from tests.lab import labs
 from tests.lab.client import client
 
-pytestmark = pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")
+pytestmark = [
+    pytest.mark.lab(0.5, shared=True),
+    pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen"),
+]
 
 
 def ssh(lab: Up, command: str) -> str:
