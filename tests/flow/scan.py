@@ -1,4 +1,5 @@
-"""Connections tried to every TCP port, from a guest or from a client in the LAN, over any family.
+"""Connections tried to every TCP port, and datagrams sent to UDP ports, from a guest or from a
+client in the LAN, over any family.
 
 The first packet of each connection is put straight on the wire, so that no rule, route or
 connection tracking of its sender has a word in it: what comes back is up to the network and the
@@ -127,3 +128,68 @@ def scan(
     }
     found = json.loads(run("python3", "-I", "-c", _SCRIPT, json.dumps(asked)))
     return {target: frozenset(ports) for target, ports in zip(tried, found, strict=True)}
+
+
+# What a port that nobody has answers is an error of the socket, which comes with the port.
+_DATAGRAMS = r"""
+import json, socket, struct, sys, time
+
+asked = json.loads(sys.argv[1])
+IPV6_RECVERR = 25
+
+def heard(link, found, first):
+    while True:
+        try:
+            _, _, flags, where = link.recvmsg(2048, 2048, first)
+        except (BlockingIOError, ConnectionRefusedError, OSError) as error:
+            if isinstance(error, BlockingIOError):
+                return
+            continue
+        found["refused" if flags & socket.MSG_ERRQUEUE else "answered"].add(where[1])
+
+def tried(address):
+    found = {"answered": set(), "refused": set()}
+    six = ":" in address
+    with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as link:
+        level, option = (41, IPV6_RECVERR) if six else (0, 11)
+        link.setsockopt(level, option, 1)
+        link.setblocking(False)
+        scope = (0, socket.if_nametoindex("eth0")) if address.startswith("fe80") else ()
+        for port in range(*asked["ports"]):
+            for _ in range(20):
+                try:
+                    link.sendto(b"?", (address, port, *scope))
+                    break
+                except OSError:
+                    # The queue is full, or tells of a port of before.
+                    heard(link, found, socket.MSG_ERRQUEUE)
+                    time.sleep(0.001)
+        end = time.monotonic() + asked["patience"]
+        while time.monotonic() < end:
+            heard(link, found, 0)
+            heard(link, found, socket.MSG_ERRQUEUE)
+            time.sleep(0.01)
+    return {name: sorted(ports) for name, ports in found.items()}
+
+print(json.dumps([tried(address) for address in asked["addresses"]]))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The UDP ports that answered, and those of which somebody said that nobody has them: these
+    were reached, too. Kernels say so of a few only."""
+
+    answered: frozenset[int]
+    refused: frozenset[int]
+
+
+def datagrams(
+    run: Callable[..., str], addresses: Iterable[str], first: int, last: int
+) -> dict[str, Heard]:
+    """What comes back of datagrams to each port of each address."""
+    tried = list(dict.fromkeys(addresses))
+    asked = {"addresses": tried, "ports": [first, last + 1], "patience": 0.5}
+    found = json.loads(run("python3", "-I", "-c", _DATAGRAMS, json.dumps(asked)))
+    heard = (Heard(frozenset(each["answered"]), frozenset(each["refused"])) for each in found)
+    return dict(zip(tried, heard, strict=True))

@@ -7,13 +7,14 @@ import contextlib
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv6Address
 
 import pytest
 
 from tests.flow import edge, names
 from tests.flow.edge import CA, CHAT, GATEWAY, LAN6, MESH, NET, NET6, ONE, STORE_PORT, TWO, WEB
-from tests.flow.scan import Target, scan
+from tests.flow.scan import Heard, Target, datagrams, scan
 from tests.integration.handle import Handle
 
 pytestmark = [pytest.mark.lab(4), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
@@ -27,7 +28,7 @@ STRAY = 40404
 
 def test_least_reach_and_names() -> None:
     with edge.edge() as host:
-        steps = (unknown_names, a_port_too_many, around_the_front, every_port)
+        steps = (unknown_names, a_port_too_many, around_the_front, every_port, no_datagram)
         for step in (names.resolved, names.trusted, names.not_trusted, *steps):
             print(f"== {step.__name__}: {step.__doc__}", flush=True)
             step(host)
@@ -147,6 +148,38 @@ def around_the_front(host: Handle) -> None:
         host.sh(f"{into} sh -c 'echo 1 >{setting}'")
         assert from_guest(host, WEB, loopback)[loopback[0]] >= {8000, 8001}
         host.sh(f"{into} sh -c 'echo 0 >{setting}'")
+
+
+def no_datagram(host: Handle) -> None:
+    """Nothing is declared over UDP: guests take none from anyone, and nobody answers; a program
+    that does is met where a rule lets it."""
+    answers = (
+        f"import socket; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); "
+        f"s.bind(('::', {STRAY})); [s.sendto(*s.recvfrom(9)) for _ in iter(int, 1)]"
+    )
+    host.guest(TWO, "systemd-run", "--quiet", "--unit=stray", "python3", "-I", "-c", answers)
+    listening = f"until ss -Hlun sport = {STRAY} | grep -q .; do sleep 0.1; done"
+    host.guest(TWO, "timeout", "60", "sh", "-c", listening)
+    for place in (*edge.GUESTS, 0):
+        for address, heard in sent(host, place, 1, 1023).items():
+            ours = any(address in edge.at(guest) for guest in edge.GUESTS)
+            assert not heard.answered, (place, address, heard)
+            assert not (ours and heard.refused), (place, address, heard)
+    near = {f"{NET}.{TWO}", f"{NET6}::{TWO}"}
+    found = sent(host, WEB, STRAY - 1, STRAY)
+    assert {found[address] for address in near} == {Heard(frozenset(), frozenset())}
+    with unguarded(host, "insert rule inet phoenix_guests judge meta l4proto udp accept"):
+        found = sent(host, WEB, STRAY - 1, STRAY)
+        met = Heard(frozenset({STRAY}), frozenset({STRAY - 1}))
+        assert {found[address] for address in near} == {met}
+    host.guest(TWO, "systemctl", "stop", "stray")
+
+
+def sent(host: Handle, place: int, first: int, last: int) -> dict[str, Heard]:
+    """What comes back of datagrams to all others, from a guest or (0) from the LAN's client."""
+    targets = inner(host, place) if place else outer(host)
+    run = partial(host.guest, place) if place else partial(client, host)
+    return datagrams(run, (each.address for each in targets), first, last)
 
 
 HANDSHAKE = """
