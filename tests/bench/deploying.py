@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,6 +48,7 @@ class Deploying:
         with deployed(self.folder / "site") as site:
             yield from self._moved(site)
             yield from self._rollback(site)
+            yield from self._healthy(site)
             yield from self._peers(site)
 
     def install(self) -> Iterator[Figure]:
@@ -109,6 +111,19 @@ class Deploying:
             yield Figure("bytes", f"sent to the host {what}", to / theirs.to, "×", 0.4)
             both = (to + back) / (theirs.to + theirs.back)
             yield Figure("bytes", f"sent both ways {what}", both, "×")
+
+    def _healthy(self, site: Site) -> Iterator[Figure]:
+        """From the command to the host's word that all is well, hop by hop."""
+
+        def healthy() -> Run:
+            began = time.time()
+            done = self._ours(site)
+            told = [each["at"] for each in site.events() if each["event"] == "confirming"]
+            return Run(told[-1] - began, done.mebibytes)
+
+        series = Series(tuple(healthy() for _ in range(self.rounds)))
+        what = "from `invoke deploy` of one line to healthy, over an open connection"
+        yield Figure("healthy", what, series.seconds * 1000, "ms", None, {"ours": series})
 
     def _rollback(self, site: Site) -> Iterator[Figure]:
         """There and back between two generations that differ in one line."""

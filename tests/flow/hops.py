@@ -6,25 +6,14 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 
-import pytest
-
 from tests.flow import edge, papers
 from tests.flow.capture import capture, listed
 from tests.flow.edge import CA, CHAT, GATEWAY, MESH, ONE, TWO, WEB, at
 from tests.flow.impostor import SAID, impostor
 from tests.integration.handle import Handle, until
 
-pytestmark = [pytest.mark.lab(3), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
-
 PAIR, CHAT_INSIDE = "https://pair.svc.phoenix.internal/", "https://chat.svc.phoenix.internal/"
 MESH_NAME, STORE_NAME = "mesh.phoenix.internal", "store.svc.phoenix.internal"
-
-
-def test_every_hop() -> None:
-    with edge.edge() as host:
-        for step in (between_services, front, mesh, authority, on_the_wire, a_plain_hop):
-            print(f"== {step.__name__}: {step.__doc__}", flush=True)
-            step(host)
 
 
 def between_services(host: Handle) -> None:
@@ -156,6 +145,8 @@ def a_plain_hop(host: Handle) -> None:
     assert {port for *_, port in ends} == {8080}
     assert all(source in at(GATEWAY) and target in at(MESH) for source, target, _ in ends)
     assert listed(host).lacks(seen.connections) == []
+    host.rollback(1)
+    until(lambda: edge.outside(host) == (200, "one"), "the service answers as before")
 
 
 def everything(host: Handle) -> None:
@@ -194,3 +185,6 @@ def active(host: Handle, guest: int) -> bool:
 def certificate(host: Handle, guest: int) -> str:
     """What tells a guest's certificates from others."""
     return host.guest(guest, "sh", "-c", "cat /var/lib/phoenix/certificates/*/certificate.pem")
+
+
+STEPS = (between_services, front, mesh, authority, on_the_wire, a_plain_hop)

@@ -10,28 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from ipaddress import IPv6Address
 
-import pytest
-
 from tests.flow import edge, names
 from tests.flow.edge import CA, CHAT, GATEWAY, LAN6, MESH, NET, NET6, ONE, STORE_PORT, TWO, WEB
 from tests.flow.scan import Heard, Target, datagrams, scan
 from tests.integration.handle import Handle
-
-pytestmark = [pytest.mark.lab(4), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
 
 ENTRANCES = {80, 443, STORE_PORT}
 SSH = 22
 HOLDERS = {GATEWAY, MESH, ONE, TWO}
 """Who gets certificates."""
 STRAY = 40404
-
-
-def test_least_reach_and_names() -> None:
-    with edge.edge() as host:
-        steps = (unknown_names, a_port_too_many, around_the_front, every_port, no_datagram)
-        for step in (names.resolved, names.trusted, names.not_trusted, *steps):
-            print(f"== {step.__name__}: {step.__doc__}", flush=True)
-            step(host)
 
 
 def declared(source: int, target: int) -> set[int]:
@@ -272,3 +260,9 @@ def unguarded(host: Handle, change: str) -> Iterator[None]:
         yield
     finally:
         host.run("nft", "-f", "/etc/phoenix/firewall.nft")
+
+
+STEPS = (
+    names.resolved, names.trusted, names.not_trusted, unknown_names, a_port_too_many,
+    around_the_front, every_port, no_datagram,
+)  # fmt: skip
