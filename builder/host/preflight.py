@@ -8,11 +8,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from . import files, network, survey
-from .decide import Goal
+from .decide import Effects, Goal
 from .guests import Draining
 from .host import Host
 from .release import Release
-from .state import Change, Record
+from .state import Record
 from .store import NODE
 
 _ROOM, _NAMES = 32 << 20, 1000
@@ -44,13 +44,10 @@ def problems(
         yield from _full(host, wanted)
 
 
-def draining(
-    host: Host, record: Record, goal: Goal, changes: Iterable[Change]
-) -> Iterator[Draining]:
+def draining(host: Host, goal: Goal, effects: Effects) -> Iterator[Draining]:
     """The slots that a change needs and in which connections still go on. One that runs from the
     very folder that is wanted is no such: it is led to as it is."""
-    running = [number for number, runs in host.platform.all().items() if runs]
-    for effect in survey.effects(host, record, goal.guests, changes, running).guests:
+    for effect in effects.guests:
         found = host.draining(effect.number) if effect.what == "switch" and effect.daemons else None
         if found and found.used:
             there = goal.guests[effect.number].node[:NODE]

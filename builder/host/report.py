@@ -27,7 +27,7 @@ def plan(host: Host, wanted: Release, used: Mapping[int, str] | None = None) -> 
     return {
         "seal": decide.seal(live, record),
         "problems": list(preflight.problems(host, wanted, record, creates)),
-        "draining": list(map(str, preflight.draining(host, record, goal, changes))),
+        "draining": list(map(str, preflight.draining(host, goal, found))),
         "creates": sorted(creates),
         "changes": [_shown(change) for change in changes[:-1]],
         "effects": {**found._asdict(), "guests": [each._asdict() for each in found.guests]},

@@ -30,7 +30,7 @@ from . import (
 )
 from .apply import apply, perform
 from .commands import FailedError
-from .decide import Goal, Live
+from .decide import Effects, Goal, Live
 from .host import DegradedError, Host, UndoneError
 from .release import Release
 from .schema import RefusedError
@@ -52,14 +52,16 @@ class Limits(NamedTuple):
 
 
 class _Turn(NamedTuple):
-    """What a transaction begins with."""
+    """What a transaction begins with: what ran and what shall, the guests to be made and those that
+    run, and what is to change with what follows from it."""
 
     record: Record
     wanted: Release | None
     goal: Goal
-    live: Live
     creates: Mapping[int, Mapping[str, Any]]
     running: tuple[int, ...]
+    changes: tuple[Change, ...]
+    effects: Effects
 
 
 class _Was(NamedTuple):
@@ -87,16 +89,14 @@ def activate(
         journal = Journal(number, before, "preparing", 0, who, tuple(turn.creates), running)
         was = _Was()
         try:
-            _create(host, journal, turn)
-            live = survey.observe(host, turn.record, turn.goal)
-            changes = decide.changes(turn.record, turn.goal, live, host.platform)
-            if not changes:
+            turn = _created(host, journal, turn)
+            if not turn.changes:
                 journals.close(host, journal)
                 return settle and number == before and _mended(host, turn.wanted)
             was = _Was() if settle else _looked(host, before)
-            journal = _begin(host, journal, changes, limits.activate)
-            host.tell("changing", {"generation": number, "count": len(changes) - 1})
-            apply(host, changes)
+            journal = _begin(host, journal, turn.changes, limits.activate)
+            host.tell("changing", {"generation": number, "count": len(turn.changes) - 1})
+            apply(host, turn.changes)
             fault = _runs(host, turn, journal, was)
             if fault and not settle:
                 raise FailedError(fault)
@@ -144,16 +144,24 @@ def _turn(host: Host, number: int, sealed: str, settle: bool) -> _Turn:
     live = survey.observe(host, record, goal)
     if sealed and decide.seal(live, record) != sealed:
         raise RefusedError("the host changed since the plan was made")
-    _await_drained(host, record, goal, live, settle)
     running = tuple(guest for guest, runs in host.platform.all().items() if runs)
-    return _Turn(record, wanted, goal, live, creates, running)
+    turn = _decided(host, _Turn(record, wanted, goal, creates, running, (), Effects()), live)
+    _await_drained(host, turn, settle)
+    return turn
 
 
-def _await_drained(host: Host, record: Record, goal: Goal, live: Live, settle: bool) -> None:
+def _decided(host: Host, turn: _Turn, live: Live) -> _Turn:
+    """What is to change where this stands, and what follows from it."""
+    changes = decide.changes(turn.record, turn.goal, live, host.platform)
+    found = survey.effects(host, turn.record, turn.goal.guests, changes, turn.running)
+    return turn._replace(changes=changes, effects=found)
+
+
+def _await_drained(host: Host, turn: _Turn, settle: bool) -> None:
     """Have nobody lose a connection in a slot that is needed again; raises RefusedError. A way back
     awaits them for a moment only, and then ends them."""
-    changes, end = decide.changes(record, goal, live, host.platform), None
-    while draining := tuple(preflight.draining(host, record, goal, changes)):
+    end = None
+    while draining := tuple(preflight.draining(host, turn.goal, turn.effects)):
         text = "; ".join(map(str, draining))
         if not settle:
             raise RefusedError(text)
@@ -183,21 +191,22 @@ def _unpack(host: Host, turn: _Turn, settle: bool) -> None:
         bundles.folder(host.paths, ref.id)
     if settle:
         return
-    changes = decide.changes(turn.record, turn.goal, turn.live, host.platform)
-    faults = [*staged.faults(host, turn.record, turn.wanted), *staged.network(host, changes)]
+    faults = [*staged.faults(host, turn.record, turn.wanted), *staged.network(host, turn.changes)]
     if faults:
         raise RefusedError("; ".join(faults))
 
 
-def _create(host: Host, journal: Journal, turn: _Turn) -> None:
-    """Make the guests that are missing; nothing that runs is changed by it."""
-    if turn.creates:
-        if host.guarded:
-            guard.install(host.paths)
-        files.write(host.paths.journal, dump_journal(journal), 0o600)
+def _created(host: Host, journal: Journal, turn: _Turn) -> _Turn:
+    """Make the guests that are missing, and look again; nothing that runs is changed by it."""
+    if not turn.creates:
+        return turn
+    if host.guarded:
+        guard.install(host.paths)
+    files.write(host.paths.journal, dump_journal(journal), 0o600)
     for guest, creation in turn.creates.items():
         host.tell("create", {"guest": guest})
         host.platform.create(guest, creation)
+    return _decided(host, turn, survey.observe(host, turn.record, turn.goal))
 
 
 def _begin(host: Host, journal: Journal, changes: tuple[Change, ...], seconds: int) -> Journal:
@@ -243,9 +252,7 @@ def _runs(host: Host, turn: _Turn, journal: Journal, was: _Was) -> str:
     fault of this change: it is told."""
     try:
         host.tell("effects", {})
-        guests = turn.goal.guests
-        found = survey.effects(host, turn.record, guests, journal.changes, turn.running)
-        perform(host, found._replace(lacking=journal.lacking))
+        perform(host, turn.effects._replace(lacking=journal.lacking))
         host.tell("health", {})
         faults, known = tuple(host.health(turn.wanted)), {*was.ill, *journal.lacking}
         for fault in faults:
@@ -256,7 +263,7 @@ def _runs(host: Host, turn: _Turn, journal: Journal, was: _Was) -> str:
             host.tell("worn", {"why": worn})
         if new := [fault for fault in faults if fault not in known]:
             return "; ".join(new)
-        started = {str(g.number) for g in found.guests if g.what in ("start", "restart")}
+        started = {str(g.number) for g in turn.effects.guests if g.what in ("start", "restart")}
         return _hops(host, turn.wanted, was, started, journal.deadline - time.time())
     except (FailedError, OSError) as error:
         return str(error)

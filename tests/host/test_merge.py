@@ -92,7 +92,7 @@ def law_dropped_keys_return(kind: Kind, case: Case) -> None:
 
 
 def law_rounds_add_nothing(kind: Kind, case: Case) -> None:
-    """Edits and deploys in turn don't let the file grow."""
+    """Edits and deploys in turn don't let the file grow; blank lines beside ours may go."""
     live, stands, sizes = laid(kind, case), case.base, list[int]()
     for number in range(4):
         edited = b"# %d\n" % number + live
@@ -100,7 +100,7 @@ def law_rounds_add_nothing(kind: Kind, case: Case) -> None:
         stands = stands.replace(b"# %d\n" % number, b"")
         live = merge(kind.how, stands, case.owned, edited) or b""
         sizes.append(len(live))
-    assert sizes[-1] == sizes[1]
+    assert sizes[-1] <= sizes[1]
 
 
 def law_state_is_the_guests(kind: Kind, case: Case) -> None:

@@ -38,11 +38,11 @@ _ARRIVAL = ("store", "generations", "bundles", "serve")
 _LIMIT = 3600
 _ARM = 'guard.arm(journal.generation, "{}", seconds)'
 _DISARM = 'guard.disarm(journal.generation, "changing")'
-_BEGIN = "journal = _begin(host, journal, changes, limits.activate)"
+_BEGIN = "journal = _begin(host, journal, turn.changes, limits.activate)"
 _DESTROY = "for guest in journal.creates:"
 ORDERS = (
     ("transaction", "activate", _BEGIN, "pass",
-     "apply(host, changes)", f"apply(host, changes); {_BEGIN}"),
+     "apply(host, turn.changes)", f"apply(host, turn.changes); {_BEGIN}"),
     ("transaction", "activate", "fault = _runs(", "journals.close(host, journal); fault = _runs("),
     ("transaction", "_begin", _ARM.format("changing"), "pass",
      "return begun", f"{_ARM.format('changing')}; return begun"),
