@@ -196,7 +196,7 @@ def good(found: dict[str, Any]) -> None:
 def loads(flow: Flow) -> Iterator[Any]:
     """Clients that go on: outside on new and on kept connections, GET and POST, and a guest that
     calls the service through the mesh."""
-    calm = ("--pause", "50ms")
+    calm = ("--pause", "200ms")
     start = partial(flow.started, "load")
     yield start("--url", CHAT, "--kind", "kept", "--method", "POST", *calm)
     yield start("--url", CHAT, "--kind", "new", *calm)

@@ -132,20 +132,27 @@ def scan(
 
 # What a port that nobody has answers is an error of the socket, which comes with the port.
 _DATAGRAMS = r"""
-import json, socket, struct, sys, time
+import errno, json, socket, struct, sys, time
 
 asked = json.loads(sys.argv[1])
 IPV6_RECVERR = 25
 
+def refused(told):
+    # That nobody has the port says the target itself, and not a router that knows no way to it.
+    return any(struct.unpack("=I", data[:4]) == (errno.ECONNREFUSED,) for _, _, data in told)
+
 def heard(link, found, first):
     while True:
         try:
-            _, _, flags, where = link.recvmsg(2048, 2048, first)
+            _, told, _, where = link.recvmsg(2048, 2048, first)
         except (BlockingIOError, ConnectionRefusedError, OSError) as error:
             if isinstance(error, BlockingIOError):
                 return
             continue
-        found["refused" if flags & socket.MSG_ERRQUEUE else "answered"].add(where[1])
+        if not first:
+            found["answered"].add(where[1])
+        elif refused(told):
+            found["refused"].add(where[1])
 
 def tried(address):
     found = {"answered": set(), "refused": set()}

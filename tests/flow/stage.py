@@ -169,19 +169,20 @@ class Flow:
     def command(self, *words: str, inside: str = "") -> list[str]:
         """What runs `try` with these words in the LAN, or in a guest. In the LAN it is told where
         the gateway is, and the root; in a guest it finds both by itself."""
+        place = [*self.host.outside[:-1], self.host.lab.host] if inside else self.host.outside
+        return [*place, *self._words(*words, inside=inside)]
+
+    def _words(self, *words: str, inside: str) -> list[str]:
         if inside:
             attach = ["lxc-attach", "--name", str(self.number(inside)), "--clear-env", "--"]
-            return [*self.host.outside[:-1], self.host.lab.host, *attach, TRY, *words]
+            return [*attach, TRY, *words]
         reach = ["--resolve", f"*:443:{self.host.gateway()}", "--ca", _ROOT]
-        return [*self.host.outside, TRY, *words, *(reach if _secure(words) else [])]
+        return [TRY, *words, *(reach if _secure(words) else [])]
 
     def tried(self, *words: str, inside: str = "", limit: float = 300) -> tuple[int, str, str]:
         """A `try` to its end: exit code, output and error output."""
-        command = self.command(*words, inside=inside)
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit
-        )
-        return done.returncode, done.stdout, done.stderr
+        place = self.host.inside if inside else self.host.client.inside
+        return place.run(*self._words(*words, inside=inside), limit=limit)
 
     def outside(self, *words: str, limit: float = 300) -> Found:
         """What a `try` in the LAN tells; it must end well."""

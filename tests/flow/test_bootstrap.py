@@ -125,7 +125,7 @@ def _plain_is_seen(made: Flow) -> None:
 
 def _inside(host: Handle, guest: int, *command: str) -> bool:
     attach = ("lxc-attach", "--name", str(guest), "--clear-env", "--", *command)
-    return host.up.engine.inside(host.lab.host, *attach)[0] == 0
+    return host.inside.run(*attach)[0] == 0
 
 
 def _before_the_ca(made: Flow) -> None:

@@ -30,7 +30,7 @@ def found(shape: str) -> Iterator[Handle]:
         address = f"{made.lab.at(77)}/24" if made.bridged else "10.9.0.77/24"
         operators.make(made, CHAT, address, gateway)
         stop = ("lxc-attach", "--name", str(CHAT), "--", "systemctl", "disable", "--now", "chat")
-        until(lambda: made.up.engine.inside(made.lab.host, *stop)[0] == 0, "guest 111 has started")
+        until(lambda: made.inside.run(*stop)[0] == 0, "guest 111 has started")
         yield made
 
 

@@ -119,7 +119,7 @@ def _loads(made: Flow) -> Iterator[contextlib.AbstractContextManager[Running]]:
     """Clients of each name, on new and on kept connections."""
     for holder, root in _ROOTS.items():
         for kind, method in (("new", "GET"), ("kept", "POST")):
-            how = ("--kind", kind, "--method", method, "--pause", "50ms")
+            how = ("--kind", kind, "--method", method, "--pause", "200ms")
             yield made.started("load", *_words(made, holder, root), *how)
 
 

@@ -29,6 +29,7 @@ from tests.deploy.making import HOST, Project
 from tests.integration import holds
 from tests.integration.cut_deployer import LIMIT, Deployer, await_, start
 from tests.lab import labs
+from tests.lab.inside import Inside
 
 GUEST, BLOB, LATE = 111, 16 << 20, 20.0
 """A guest; the size of a large file; seconds that a host may take to go back."""
@@ -163,6 +164,7 @@ class Site:
         self.holds = self.home / "hold"
         self.holds.mkdir()
         self.program = holds.program()
+        self.inside = Inside(self.up.engine, self.up.lab.host)
 
     @property
     def engine(self) -> Engine:
@@ -170,7 +172,7 @@ class Site:
 
     def sh(self, script: str) -> str:
         """What a script on the host prints, beside all of its networks."""
-        code, out, err = self.engine.inside(self.up.lab.host, "sh", "-c", script)
+        code, out, err = self.inside.run("sh", "-c", script)
         assert code == 0, (script, out, err)
         return out
 
@@ -392,6 +394,7 @@ def site(folder: Path) -> Iterator[Site]:
         root.mkdir()
         key = keys.init(folder / "signing_key", passphrase=False)
         made = Site(up, Project(root, key), folder / "state")
-        made.deploy()
-        made.deploy()
-        yield made
+        with contextlib.closing(made.inside):
+            made.deploy()
+            made.deploy()
+            yield made

@@ -101,7 +101,7 @@ class Handle(Machine):
 
     def booted(self) -> bool:
         """Whether the host's start has come to its end."""
-        _, out, _ = self.up.engine.inside(self.lab.host, "systemctl", "is-system-running")
+        _, out, _ = self.inside.run("systemctl", "is-system-running")
         return out.strip() in ("running", "degraded")
 
     def cut_power(self) -> None:

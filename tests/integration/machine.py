@@ -19,6 +19,7 @@ from builder.lab.up import Up
 from tests.integration.traffic import requests
 from tests.lab import labs
 from tests.lab.client import Client, client
+from tests.lab.inside import Inside
 
 Life = TypeVar("Life")
 
@@ -84,6 +85,9 @@ class Machine:
     running: dict[subprocess.Popen[str], float] = field(default_factory=dict)
     """The commands that were started and not awaited, and when."""
 
+    def __post_init__(self) -> None:
+        self.inside = Inside(self.up.engine, self.up.lab.host)
+
     @property
     def shape(self) -> str:
         """What kind of host it is, as `invoked` calls it."""
@@ -138,6 +142,7 @@ class Machine:
 
     def close(self) -> None:
         """End the commands that still run."""
+        self.inside.close()
         for process in self.running:
             process.kill()
             process.communicate()
@@ -161,7 +166,7 @@ class Machine:
 
     def run(self, *command: str) -> str:
         """What a command on the host prints, beside all of its networks; it must end well."""
-        code, out, err = self.up.engine.inside(self.up.lab.host, *command)
+        code, out, err = self.inside.run(*command)
         assert code == 0, (command, code, out, err)
         return out
 
@@ -191,6 +196,7 @@ class Machine:
         """End the host's container as a power cut does, and start it again; its start is not
         awaited."""
         self.up.engine.run("kill", self.up.lab.host)
+        self.inside.close()
         self.up.engine.run("start", self.up.lab.host)
 
     # ---- clients

@@ -7,8 +7,9 @@ import os
 from collections.abc import Iterator
 
 from builder.lab import image
-from builder.lab.engine import LABEL
+from builder.lab.engine import LABEL, Engine
 from builder.lab.up import Up
+from tests.lab.inside import Inside
 
 # Its reaper is an image from a registry; the label lets lab.down take the client away instead.
 os.environ["TESTCONTAINERS_RYUK_DISABLED"] = "true"
@@ -27,8 +28,9 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5) as lin
 class Client:
     """Programs that run in the LAN."""
 
-    def __init__(self, container: DockerContainer) -> None:
+    def __init__(self, container: DockerContainer, engine: Engine) -> None:
         self._container = container
+        self.inside = Inside(engine, self.id)
 
     @property
     def id(self) -> str:
@@ -38,8 +40,8 @@ class Client:
 
     def run(self, *command: str) -> tuple[int, str]:
         """A command's exit code, and what it printed."""
-        code, out = self._container.exec(list(command))
-        return code, out.decode(errors="replace")
+        code, out, _ = self.inside.run(*command, merged=True)
+        return code, out
 
     def echoed(self, address: object, port: int, *words: str) -> list[str]:
         """What comes back for each word, over one connection."""
@@ -58,7 +60,10 @@ def client(up: Up) -> Iterator[Client]:
         network=lab.docker_network, labels={LABEL: lab.name}, cap_add=["NET_ADMIN"], init=True
     )
     with made as container:
-        found = Client(container)
+        found = Client(container, up.engine)
         code, out = found.run("ip", "route", "replace", "default", "via", str(lab.router))
         assert code == 0, out
-        yield found
+        try:
+            yield found
+        finally:
+            found.inside.close()

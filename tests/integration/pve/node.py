@@ -135,12 +135,12 @@ class Host(Machine):
 
     def there(self, path: str) -> bool:
         """Whether something is at a path of the node."""
-        return self.up.engine.inside(self.up.lab.host, "test", "-e", path)[0] == 0
+        return self.inside.run("test", "-e", path)[0] == 0
 
     def shown(self, unit: str, name: str) -> str:
         """A unit's property; "" while systemd does not answer yet."""
         words = ("systemctl", "show", "--value", f"--property={name}", unit)
-        return self.up.engine.inside(self.up.lab.host, *words)[1].strip()
+        return self.inside.run(*words)[1].strip()
 
     # ---- clients
 
