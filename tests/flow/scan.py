@@ -141,44 +141,57 @@ def refused(told):
     # That nobody has the port says the target itself, and not a router that knows no way to it.
     return any(struct.unpack("=I", data[:4]) == (errno.ECONNREFUSED,) for _, _, data in told)
 
-def heard(link, found, first):
+def heard(link, first):
     while True:
         try:
             _, told, _, where = link.recvmsg(2048, 2048, first)
-        except (BlockingIOError, ConnectionRefusedError, OSError) as error:
-            if isinstance(error, BlockingIOError):
-                return
+        except BlockingIOError:
+            return
+        except OSError:
             continue
+        place = found.get(where[0].partition("%")[0], {})
         if not first:
-            found["answered"].add(where[1])
+            place.setdefault("answered", set()).add(where[1])
         elif refused(told):
-            found["refused"].add(where[1])
+            place.setdefault("refused", set()).add(where[1])
 
-def tried(address):
-    found = {"answered": set(), "refused": set()}
-    six = ":" in address
-    with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as link:
-        level, option = (41, IPV6_RECVERR) if six else (0, 11)
-        link.setsockopt(level, option, 1)
-        link.setblocking(False)
-        scope = (0, socket.if_nametoindex("eth0")) if address.startswith("fe80") else ()
-        for port in range(*asked["ports"]):
-            for _ in range(20):
-                try:
-                    link.sendto(b"?", (address, port, *scope))
-                    break
-                except OSError:
-                    # The queue is full, or tells of a port of before.
-                    heard(link, found, socket.MSG_ERRQUEUE)
-                    time.sleep(0.001)
-        end = time.monotonic() + asked["patience"]
-        while time.monotonic() < end:
-            heard(link, found, 0)
-            heard(link, found, socket.MSG_ERRQUEUE)
-            time.sleep(0.01)
-    return {name: sorted(ports) for name, ports in found.items()}
+def all_heard():
+    for link in links:
+        heard(link, 0)
+        heard(link, socket.MSG_ERRQUEUE)
 
-print(json.dumps([tried(address) for address in asked["addresses"]]))
+def sent(link, where):
+    # An error is of one before, or that there is no way there at all.
+    for _ in range(3):
+        try:
+            link.sendto(b"?", where)
+            return
+        except BlockingIOError:
+            time.sleep(0.001)
+        except OSError:
+            pass
+
+found = {address: {} for address in asked["addresses"]}
+four = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+six = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+four.setsockopt(0, 11, 1)
+six.setsockopt(41, IPV6_RECVERR, 1)
+links = (four, six)
+for link in links:
+    link.setblocking(False)
+for address in found:
+    scope = (0, socket.if_nametoindex("eth0")) if address.startswith("fe80") else ()
+    for port in range(*asked["ports"]):
+        sent(six if ":" in address else four, (address, port, *scope))
+    all_heard()
+end = time.monotonic() + asked["patience"]
+while time.monotonic() < end:
+    all_heard()
+    time.sleep(0.01)
+print(json.dumps([
+    {name: sorted(each.get(name, ())) for name in ("answered", "refused")}
+    for each in found.values()
+]))
 """
 
 
@@ -196,7 +209,7 @@ def datagrams(
 ) -> dict[str, Heard]:
     """What comes back of datagrams to each port of each address."""
     tried = list(dict.fromkeys(addresses))
-    asked = {"addresses": tried, "ports": [first, last + 1], "patience": 0.5}
+    asked = {"addresses": tried, "ports": [first, last + 1], "patience": 1}
     found = json.loads(run("python3", "-I", "-c", _DATAGRAMS, json.dumps(asked)))
     heard = (Heard(frozenset(each["answered"]), frozenset(each["refused"])) for each in found)
     return dict(zip(tried, heard, strict=True))
