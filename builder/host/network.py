@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import socket
 import time
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -160,6 +159,8 @@ def _plain(destination: str) -> str:
 
 def _answers(gateway: str) -> bool:
     """Whether a neighbour resolves: something is sent its way, which it need not take."""
+    import socket
+
     family = socket.AF_INET6 if ":" in gateway else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as probe:
         try:

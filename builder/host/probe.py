@@ -1,11 +1,11 @@
-"""Asks a guest's daemon from inside of its network: the slots' own ports are closed to others."""
+"""Asks a guest's daemon from inside of its network: the slots' own ports are closed to others.
+
+What it takes to ask is dear to load, and most transactions ask nobody.
+"""
 
 from __future__ import annotations
 
-import ctypes
-import http.client
 import os
-import socket
 from collections.abc import Callable
 
 _NEWNET = 0x40000000
@@ -25,6 +25,8 @@ def silent(process: int, port: str, path: str) -> str | None:
 
 
 def _get(port: int, path: str) -> str | None:
+    import http.client
+
     asked = http.client.HTTPConnection("127.0.0.1", port, timeout=_LIMIT)
     try:
         asked.request("GET", path)
@@ -37,6 +39,8 @@ def _get(port: int, path: str) -> str | None:
 
 
 def _connect(ports: tuple[int, ...]) -> str | None:
+    import socket
+
     for port in ports:
         try:
             with socket.create_connection(("127.0.0.1", port), _LIMIT):
@@ -68,6 +72,8 @@ def in_network_of(process: int) -> Enter:
     """The network that a process is in."""
 
     def enter() -> None:
+        import ctypes
+
         handle = os.open(f"/proc/{process}/ns/net", os.O_RDONLY)
         # os.setns is there only from Python 3.12 on.
         if ctypes.CDLL(None).setns(handle, _NEWNET) != 0:
