@@ -24,8 +24,8 @@ def test(deep: bool, expression: str, more: str) -> int:
     """Install what the tests need, then run pytest on all cores; `more` is further options."""
     _tools("pytest", "xdist")
     needs.ensure()
-    # One more than cores: those that talk with a lab mostly wait for it.
-    workers = len(os.sched_getaffinity(0)) + 1
+    # Two more than cores: those that talk with a lab mostly wait for it.
+    workers = len(os.sched_getaffinity(0)) + 2
     command = [sys.executable, "-m", "pytest", "-n", str(workers)]
     command += ["--dist", "worksteal"]
     # What takes hours is no test that hangs.
