@@ -36,18 +36,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _spread(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
-    """Each worker begins with labs, the longest first, so that no long one is left for the end,
-    and goes on with its part of the rest."""
+    """Each worker begins with what is long, the longest first, so that none of it is left for the
+    end, and goes on with its part of the rest."""
     if workers == 1:
         return items
     together: dict[str, list[pytest.Item]] = {}
     rest = []
     for item in items:
-        lab = item.get_closest_marker("lab")
-        if lab is None:
+        long = item.get_closest_marker("long")
+        if long is None:
             rest.append(item)
         else:
-            name = str(item.path) if lab.kwargs.get("shared") else item.nodeid
+            name = str(item.path) if long.kwargs.get("shared") else item.nodeid
             together.setdefault(name, []).append(item)
     begins: list[list[pytest.Item]] = [[] for _ in range(workers)]
     for group in sorted(together.values(), key=_minutes, reverse=True):
@@ -63,7 +63,7 @@ def _spread(items: list[pytest.Item], workers: int) -> list[pytest.Item]:
 
 
 def _minutes(items: list[pytest.Item]) -> float:
-    marks = (item.get_closest_marker("lab") for item in items)
+    marks = (item.get_closest_marker("long") for item in items)
     return sum(float(mark.args[0]) for mark in marks if mark)
 
 

@@ -14,7 +14,7 @@ from builder.network import Network
 from tests.integration.invoked import ground
 from tests.lab import labs
 
-pytestmark = [pytest.mark.lab(3), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
+pytestmark = [pytest.mark.long(3), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
 _CERTIFICATES = "/var/lib/phoenix/certificates"
 
 

@@ -14,7 +14,7 @@ from tests.flow.stage import Flow, Running, flow
 from tests.integration import described
 from tests.integration.machine import until
 
-pytestmark = [pytest.mark.lab(2), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
+pytestmark = [pytest.mark.long(2), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
 _SITE = """\
 site: phoenix
 domain: phoenix.internal

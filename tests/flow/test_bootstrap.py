@@ -30,7 +30,7 @@ from tests.integration.handle import Handle, until
 from tests.integration.walk import files, running
 
 pytestmark = [
-    pytest.mark.lab(4),
+    pytest.mark.long(4),
     pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "index"),
 ]
 

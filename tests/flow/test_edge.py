@@ -12,7 +12,7 @@ from tests.integration.handle import Handle
 from tests.integration.machine import through
 
 pytestmark = [
-    pytest.mark.lab(3, shared=True),
+    pytest.mark.long(3, shared=True),
     pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen"),
 ]
 

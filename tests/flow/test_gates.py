@@ -15,7 +15,7 @@ from tests.integration import operators
 from tests.integration.altered import ALTERED
 from tests.integration.handle import CHAT, FOREIGN, Handle, handle, until
 
-pytestmark = [pytest.mark.lab(4), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
+pytestmark = [pytest.mark.long(4), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
 
 _LINKS = (
     "ip -brief link | cut -d' ' -f1; ip rule; ip -4 route; ip -6 route; tc qdisc | grep ingress"

@@ -20,7 +20,10 @@ from tests.flow.stage import flow
 from tests.integration.invoked import BROKEN
 from tests.integration.machine import until
 
-pytestmark = [pytest.mark.lab(10), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
+pytestmark = [
+    pytest.mark.long(10),
+    pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen"),
+]
 _ROUNDS = 5
 _SOME, _MANY = 1000, 100_000
 """Requests of each kind of client at least."""

@@ -19,7 +19,7 @@ from tests.integration.handle import until
 from tests.judges import pki
 
 pytestmark = [
-    pytest.mark.lab(3.5),
+    pytest.mark.long(3.5),
     pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "index"),
 ]
 

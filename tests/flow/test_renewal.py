@@ -17,7 +17,7 @@ from tests.flow.stage import Flow, flow
 from tests.integration.handle import until
 
 pytestmark = [
-    pytest.mark.lab(5),
+    pytest.mark.long(5),
     pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "index"),
 ]
 

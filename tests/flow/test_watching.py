@@ -16,7 +16,7 @@ from tests.flow.watched import Scraper, nginx, raw, traefik, untraced
 from tests.integration.handle import until
 from tests.judges import prometheus
 
-pytestmark = [pytest.mark.lab(3), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
+pytestmark = [pytest.mark.long(3), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
 METRICS = f"https://mesh.phoenix.internal:{METRICS_PORT}/metrics"
 
 

@@ -9,7 +9,7 @@ from tests.flow.stage import Flow
 from tests.integration.machine import through
 
 pytestmark = [
-    pytest.mark.lab(3),
+    pytest.mark.long(3),
     pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "index"),
 ]
 

@@ -14,7 +14,7 @@ from tests.integration.invoked import BROKEN
 from tests.integration.walk import Walk
 
 pytestmark = [
-    pytest.mark.lab(4),
+    pytest.mark.long(4),
     pytest.mark.deep,
     pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen"),
 ]

@@ -43,7 +43,7 @@ from tests.integration.cuts import BLOB, LATE, SSH, Hold, Site, site
 from tests.integration.holds import ARRIVED
 
 pytestmark = [
-    pytest.mark.lab(0.3, shared=True),
+    pytest.mark.long(0.3, shared=True),
     pytest.mark.needs("root", "ip", "zstd", "ssh-keygen"),
 ]
 

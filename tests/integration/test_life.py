@@ -9,7 +9,7 @@ from tests.integration.handle import Handle
 from tests.integration.machine import through
 from tests.integration.walk import Walk
 
-pytestmark = [pytest.mark.lab(5), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
+pytestmark = [pytest.mark.long(5), pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen")]
 
 
 def test_the_life_of_a_host(own: Handle) -> None:

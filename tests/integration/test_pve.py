@@ -17,7 +17,7 @@ from tests.integration.pve.node import ADOPTED, OURS, THEIRS, host
 from tests.integration.pve.steps import STEPS, Life
 
 pytestmark = [
-    pytest.mark.lab(4.5),
+    pytest.mark.long(4.5),
     pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen", "fuse"),
 ]
 

@@ -20,7 +20,7 @@ from tests.lab import labs
 from tests.lab.client import client
 
 pytestmark = [
-    pytest.mark.lab(0.5, shared=True),
+    pytest.mark.long(0.5, shared=True),
     pytest.mark.needs("root", "apt-get", "namespaces", "ssh-keygen"),
 ]
 

@@ -18,7 +18,10 @@ import pytest
 from tests.host.crash import mutants, scene, trace
 
 ROOT = Path(__file__).resolve().parents[3]
-pytestmark = pytest.mark.skipif(not trace.HERE, reason="the registers differ")
+pytestmark = [
+    pytest.mark.long(1),
+    pytest.mark.skipif(not trace.HERE, reason="the registers differ"),
+]
 Show = Callable[[str], None]
 
 
