@@ -30,6 +30,7 @@ services:
     health: {path: /health, interval: 3s, timeout: 3s}
     expose: [chat.example.org]
     inside: true
+    grace: 15s
     limits: {rate: 1000/s, burst: 1000}
   pair:
     backends: [one, two]
