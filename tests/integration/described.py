@@ -20,7 +20,7 @@ services:
     port: 8000
     health: {path: /health}
     expose: [chat.example.org]
-    grace: 15s
+    grace: 30s
     limits: {rate: 1000/s, burst: 1000}
 """
 _ROUTED = """\
