@@ -77,21 +77,23 @@ def _units(platform: Platform, guest: int) -> Iterator[str]:
     show = f"systemctl show --all --property={','.join(_FACTS)} 'phoenix-*'"
     _, said = platform.inside(guest, "sh", "-c", f"echo slots $(ls /run/phoenix-slots); {show}")
     first, _, rest = said.partition("\n")
+    slots = first.split()[1:]
     for block in rest.split("\n\n"):
         facts = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         unit, state = facts.get("Id", ""), facts.get("ActiveState")
+        slot = unit.removesuffix(".service").partition("@")[2]
+        if slot and slot not in slots:
+            # It is to be stopped, and may have had to be killed for that.
+            continue
         if state == "failed" and facts.get("ExecMainStatus") != _LATER:
             yield f"{unit} failed"
-        elif state == "inactive" and _stays(unit, facts, first.split()[1:]):
+        elif state == "inactive" and (slot or _stays(unit, facts)):
             yield f"{unit} does not run"
 
 
-def _stays(unit: str, facts: dict[str, str], slots: list[str]) -> bool:
-    """Whether a unit runs for good once it is started; of slotted ones those whose slot shall run,
-    of others those that no condition keeps from it."""
-    _, slotted, slot = unit.removesuffix(".service").partition("@")
-    if slotted:
-        return slot in slots
+def _stays(unit: str, facts: dict[str, str]) -> bool:
+    """Whether a unit without slots runs for good once it is started, and no condition keeps it
+    from that."""
     for_good = facts.get("Restart") == "always" or facts.get("RemainAfterExit") == "yes"
     lasts = for_good or unit.endswith((".timer", ".path"))
     return lasts and facts.get("ConditionResult") == "yes"

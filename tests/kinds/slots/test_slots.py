@@ -6,10 +6,12 @@ import re
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from builder.emit.template import OVERLAYS
+from builder.host import health
 from builder.kinds import slots
 from tests.judges import programs
 from tests.judges.namespace import Result
@@ -314,7 +316,7 @@ def test_connections_of_a_stopped_slot_are_forgotten(lab: Lab, guest: Machine) -
     assert "200 OK" in ask(opened[1])
 
 
-def test_one_that_is_stopped_meanwhile_drains_no_more(guest: Machine):
+def test_one_that_is_stopped_meanwhile_drains_no_more(guest: Machine) -> None:
     """Its mark is looked at, and then gone with its link."""
     guest.shell("test ! -L /var/lib/phoenix/slots/nginx/b && : >/run/phoenix-slots/b")
     try:
@@ -322,3 +324,45 @@ def test_one_that_is_stopped_meanwhile_drains_no_more(guest: Machine):
         assert (found.code, found.out) == (0, "")
     finally:
         guest.shell("rm /run/phoenix-slots/b")
+
+
+def ends_badly(guest: Machine) -> None:
+    """Have slot b run, and end badly when it is told to."""
+    bad = "/run/systemd/system/phoenix-nginx@b.service.d/bad.conf"
+    guest.write(bad, "[Service]\nExecStop=/bin/false\n")
+    guest.must("systemctl", "daemon-reload")
+    started(guest, "b")
+
+
+def faults(guest: Machine) -> list[str]:
+    """What the host program says of the guest's slots."""
+
+    def inside(_: int, *command: str) -> tuple[int, str]:
+        found = guest.run(*command)
+        return found.code, found.out
+
+    place = SimpleNamespace(inside=inside)
+    return [each for each in health._units(place, 114) if "@" in each]
+
+
+def test_a_slot_that_had_to_be_killed_has_not_failed(guest: Machine) -> None:
+    """Someone was still connected when its grace was over, say."""
+    ends_badly(guest)
+    do(guest, "stop", "b")
+    assert guest.active("phoenix-nginx@b.service") == "inactive"
+    # Nor while it is looked at before that is forgotten.
+    ends_badly(guest)
+    guest.must("rm", f"{RUN}/b")
+    guest.must("systemctl", "stop", "phoenix-nginx@b.service")
+    assert guest.active("phoenix-nginx@b.service") == "failed"
+    assert faults(guest) == []
+    # One that shall run has.
+    guest.shell(f": >{RUN}/b")
+    assert faults(guest) == ["phoenix-nginx@b.service failed"]
+    do(guest, "stop", "b")
+    assert faults(guest) == []
+    guest.must("rm", "-r", "/run/systemd/system/phoenix-nginx@b.service.d")
+    guest.must("systemctl", "daemon-reload")
+    guest.must("systemctl", "stop", "phoenix-nginx@a.service")
+    assert faults(guest) == ["phoenix-nginx@a.service does not run"]
+    guest.must("systemctl", "start", "phoenix-nginx@a.service")

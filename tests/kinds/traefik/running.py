@@ -122,10 +122,9 @@ class Mesh:
         return found
 
     def reread(self) -> None:
-        """SIGHUP, and the time that it takes: Traefik waits 0.1 s for further ones."""
+        """SIGHUP; Traefik waits 0.1 s for further ones, so await what is to come of it."""
         assert self.daemon
         self.space.signal(self.daemon, signal.SIGHUP)
-        time.sleep(0.4)
 
     def connect(self, source: str, port: int = 20000) -> socket.socket:
         """A connection from a guest's (or any) address to the mesh."""

@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.judges import pki
 from tests.kinds.traefik.backends import GATEWAY, INSIDE, VLLM1, WEBUI, backend, one, own, said
-from tests.kinds.traefik.running import mesh_certificate, network, put, running, site
+from tests.kinds.traefik.running import mesh_certificate, network, put, running, site, until
 
 pytestmark = [pytest.mark.judge, pytest.mark.needs("root", "unshare")]
 
@@ -99,6 +99,15 @@ def test_before_its_first_certificate_it_answers_nobody() -> None:
                 context.wrap_socket(mesh.connect(GATEWAY), server_hostname=name)
         put(mesh.space, mesh_certificate(net))
         mesh.reread()
+
+        def proven() -> bool:
+            try:
+                with mesh.tls(GATEWAY, net.mesh.fqdn):
+                    return True
+            except ssl.SSLError:
+                return False
+
+        until(proven, mesh.log)
         said(mesh.outside("chat.example.org"))
 
 
@@ -116,4 +125,4 @@ def test_a_renewed_certificate_is_taken_at_a_signal() -> None:
         put(mesh.space, mesh_certificate(net))
         assert serial() == before
         mesh.reread()
-        assert serial() != before
+        until(lambda: serial() != before, mesh.log)

@@ -13,7 +13,7 @@ from builder.kinds import traefik
 from builder.network import Network
 from builder.tree import File, Link, Tree
 from tests.judges.refusal import Refused
-from tests.kinds.traefik.running import Mesh, data, documents, network, running, site, tree
+from tests.kinds.traefik.running import Mesh, data, documents, network, running, site, tree, until
 
 pytestmark = [pytest.mark.judge, pytest.mark.needs("root", "unshare")]
 
@@ -265,13 +265,18 @@ def test_links_lead_to_what_is_drained() -> None:
         folder = "/var/lib/phoenix/slots/traefik"
         mesh.space.must(["ln", "-sfn", f"/opt/phoenix/1/{traefik.DRAINING}", f"{folder}/a"])
         mesh.reread()
-        raw = mesh.api("rawdata")
-        assert {k: v["rule"] for k, v in raw["routers"].items()} == {
-            k: v["rule"] for k, v in before.items()
-        }
-        slot = raw["middlewares"]["slot@file"]["headers"]
+        slot = {}
+
+        def drains() -> bool:
+            slot.update(mesh.api("rawdata")["middlewares"]["slot@file"]["headers"])
+            return "customResponseHeaders" in slot
+
+        until(drains, mesh.log)
         assert slot["customResponseHeaders"] == {"Connection": "close"}
         # What callers are not believed stays the same.
         assert slot["customRequestHeaders"]["Forwarded"] == ""
+        assert {k: v["rule"] for k, v in mesh.api("rawdata")["routers"].items()} == {
+            k: v["rule"] for k, v in before.items()
+        }
         assert any(isinstance(e, Link) for e in files)
         assert mesh.faults() == []
