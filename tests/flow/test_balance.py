@@ -23,14 +23,14 @@ services:
   chat:
     backends: [one, two]
     port: 8000
-    health: {path: /health, interval: 1s, timeout: 1s}
+    health: {path: /health, interval: 3s, timeout: 3s}
     expose: [chat.example.org]
     inside: true
     grace: 15s
   stays:
     backends: [one, two]
     port: 8001
-    health: {path: /health, interval: 1s, timeout: 1s}
+    health: {path: /health, interval: 3s, timeout: 3s}
     expose: [stays.example.org]
     sticky: {cookie: where}
     grace: 15s
