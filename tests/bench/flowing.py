@@ -63,24 +63,31 @@ def requests(rounds: int) -> Iterator[Figure]:
 
 
 def _chains(stage: Flow, by_hand: Stock, rounds: int) -> Iterator[Figure]:
-    for case, what, path, workers, count, *more in (
-        ("replies", "replies of 1 kB", _REPLY, _WORKERS, _REPLIES),
-        (
-            "streams",
-            "64 streams of 100 tokens, 10 ms apart,",
-            _STREAM,
-            _STREAMS,
-            1,
-            "--every",
-            "10ms",
-        ),
-    ):
-        sides = (_ours(stage), _theirs(stage, by_hand))
-        found = alternately(2 * rounds, *(s.runs(path, workers, count, *more) for s in sides))
-        beside = f"{what} through gateway, mesh and front ÷ a chain by hand"
-        yield ratio(case, beside, found[0], "by hand", found[1], 1.0)
-        tails = [side.tail() for side in sides]
-        yield ratio(f"{case}: p99", f"{beside}: p99", tails[0], "by hand", tails[1], 1.0)
+    ours, theirs = _ours(stage), _theirs(stage, by_hand)
+    asked = (_REPLY, _WORKERS, _REPLIES)
+    yield from _beside("replies", "replies of 1 kB", asked, (), rounds, ours, {"by hand": theirs})
+    ours, theirs = _ours(stage), _theirs(stage, by_hand)
+    streams = {"by hand": theirs, "by hand, at once": _theirs(stage, by_hand, stock.AT_ONCE)}
+    what, asked = "64 streams of 100 tokens, 10 ms apart,", (_STREAM, _STREAMS, 1)
+    yield from _beside("streams", what, asked, ("--every", "10ms"), rounds, ours, streams)
+
+
+def _beside(
+    case: str,
+    what: str,
+    asked: tuple[str, int, int],
+    more: tuple[str, ...],
+    rounds: int,
+    ours: _Side,
+    others: Mapping[str, _Side],
+) -> Iterator[Figure]:
+    """How long ours takes beside each other one, and what its slowest hundredth takes."""
+    sides = (ours, *others.values())
+    found = alternately(2 * rounds, *(side.runs(*asked, *more) for side in sides))
+    for series, (name, other) in zip(found[1:], others.items(), strict=True):
+        beside = f"{what} through gateway, mesh and front ÷ a chain {name}"
+        yield ratio(case, beside, found[0], name, series, 1.0)
+        yield ratio(f"{case}: p99", f"{beside}: p99", ours.tail(), name, other.tail(), 1.0)
 
 
 def _first(stage: Flow, rounds: int) -> Iterator[Figure]:
@@ -113,9 +120,9 @@ def _ours(stage: Flow) -> _Side:
     return _Side(stage, f"https://{CHAT}")
 
 
-def _theirs(stage: Flow, by_hand: Stock) -> _Side:
+def _theirs(stage: Flow, by_hand: Stock, below: str = "") -> _Side:
     put = f"cat >/stock.crt <<'END'\n{by_hand.root.decode()}END"
     code, said = stage.host.client.run("sh", "-c", put)
     assert code == 0, said
     more = ("--resolve", f"*:443:{by_hand.address}", "--ca", "/stock.crt")
-    return _Side(stage, f"https://{stock.NAME}", more)
+    return _Side(stage, f"https://{stock.NAME}{below}", more)

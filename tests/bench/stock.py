@@ -1,5 +1,8 @@
 """The same chain as people set it up by hand: nginx, Traefik and nginx, with what their own guides
-say and else their defaults, in the lab's three guests that are none of ours."""
+say and else their defaults, in the lab's three guests that are none of ours.
+
+Below AT_ONCE it is as people have it who serve tokens: nginx keeps no answer back.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from tests.integration.machine import until
 from tests.judges import pki, programs
 
 NAME = "stock.example.org"
+AT_ONCE = "/at-once"
 _HOME = "/stock"
 _NGINX = f"{_HOME}/nginx/usr/sbin/nginx"
 _PROXY = """\
@@ -28,21 +32,25 @@ http {{
         ssl_certificate /stock/{name}.crt;
         ssl_certificate_key /stock/{name}.key;
         client_max_body_size 0;
-        location / {{
+        proxy_set_header Host $host;
+        proxy_set_header X-Real-IP $remote_addr;
+        proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+        proxy_set_header X-Forwarded-Proto $scheme;
+{more}        location / {{
             proxy_pass {to};
-            proxy_set_header Host $host;
-            proxy_set_header X-Real-IP $remote_addr;
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Proto $scheme;
-{more}        }}
+        }}
+        location {at_once}/ {{
+            proxy_pass {to}{rest};
+            proxy_buffering off;
+        }}
     }}
 }}
 """
 _VERIFIED = """\
-            proxy_ssl_verify on;
-            proxy_ssl_trusted_certificate /stock/root.crt;
-            proxy_ssl_name mesh.stock;
-            proxy_ssl_server_name on;
+        proxy_ssl_verify on;
+        proxy_ssl_trusted_certificate /stock/root.crt;
+        proxy_ssl_name mesh.stock;
+        proxy_ssl_server_name on;
 """
 _STATIC = """\
 entryPoints:
@@ -175,10 +183,13 @@ def _files(mesh: str, front: str) -> Iterator[tuple[str, bytes]]:
         yield f"{name}.crt", pair.certificate
         yield f"{name}.key", pair.key
     yield "root.crt", pki.authority().root
-    to = f"https://{mesh}"
-    yield "gateway.conf", _PROXY.format(name="gateway", served=NAME, to=to, more=_VERIFIED).encode()
-    to = "http://127.0.0.1:8000"
-    yield "front.conf", _PROXY.format(name="front", served="_", to=to, more="").encode()
+    for name, served, to, rest, more in (
+        ("gateway", NAME, f"https://{mesh}", "", _VERIFIED),
+        # The program knows nothing of that path.
+        ("front", "_", "http://127.0.0.1:8000", "/", ""),
+    ):
+        text = _PROXY.format(name=name, served=served, to=to, rest=rest, more=more, at_once=AT_ONCE)
+        yield f"{name}.conf", text.encode()
     yield "traefik.yaml", _STATIC.encode()
     yield "routes.yaml", _ROUTES.format(name=NAME, front=front).encode()
 
