@@ -15,10 +15,11 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 from builder import keys
 from builder.inputs.cache import Progress
-from builder.lab import packages
+from builder.lab import lock, packages
 from builder.lab.engine import Engine
 from builder.problems import UserError
 
@@ -89,7 +90,9 @@ def _awaited() -> Engine:
 
 
 def stop(progress: Progress) -> None:
-    """End the lab's own engine, if it runs and holds no lab any more, and what it leaves."""
+    """End the lab's own engine, if it runs and nobody needs it any more, and what it leaves."""
+    if not idle():
+        return
     process = _running()
     if process is not None:
         if _OWN.answers() and _OWN.labelled(("ps", "--all")):
@@ -129,13 +132,28 @@ def _unmount() -> None:
 
 @contextlib.contextmanager
 def locked(progress: Progress) -> Iterator[None]:
-    """Hold the lock over the engine and all labs; another lab.up or lab.down waits."""
+    """Hold the lock over the engine, and over which labs there are; another lab.up or lab.down
+    waits."""
     place = files().parent / "lock"
     place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress("another lab is being made or taken away: waiting")
-            fcntl.flock(stream, fcntl.LOCK_EX)
+    with lock.held(place, lambda: progress("another lab is being made or taken away: waiting")):
         yield
+
+
+def use() -> TextIO:
+    """Have the engine stay until this is closed. Call this under `locked`."""
+    stream = _users()
+    fcntl.flock(stream, fcntl.LOCK_SH)
+    return stream
+
+
+def idle() -> bool:
+    """Whether nobody makes a lab or takes one away. Call this under `locked`."""
+    with _users() as stream, contextlib.suppress(BlockingIOError):
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    return False
+
+
+def _users() -> TextIO:
+    return (files().parent / "users").open("w")

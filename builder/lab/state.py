@@ -7,22 +7,26 @@
                  ca/                    the throw-away CA's keys
                  project/               configs/ with this lab's host, and what else a build reads
                  lxc/ phoenix/          /var/lib/lxc and /var/lib/phoenix of the host
+            .NAME.lock                  held by who makes it or takes it away
 
 <state> is phoenix/lab below XDG_STATE_HOME, ~/.local/state where that is not set.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from builder import ca, fresh, keys
+from builder.inputs.cache import Progress
+from builder.lab import lock
 from builder.lab.shape import ROUTED, Lab
 
 _MADE = "lab.json"
@@ -63,6 +67,19 @@ class State:
     def volume(self, name: str) -> Path:
         """A folder of the host's that is not on Docker's overlay: "lxc" or "phoenix"."""
         return self.folder / name
+
+    @contextlib.contextmanager
+    def held(self, progress: Progress) -> Iterator[None]:
+        """Hold the lock over this lab; who else makes it or takes it away waits."""
+        place = self.folder.with_name(f".{self.lab.name}.lock")
+        place.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        busy = f"lab {self.lab.name} is being made or taken away: waiting"
+        with lock.held(place, lambda: progress(busy)):
+            try:
+                yield
+            finally:
+                if not self.folder.exists():
+                    place.unlink()
 
     def make(self, root: Path) -> None:
         """Make keys, CA, ssh's files and the configs, in an empty folder. `root` is the project."""

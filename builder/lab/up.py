@@ -71,37 +71,45 @@ def up(root: Path, lab: Lab, progress: Progress) -> Up:
     """
     packages.ensure(progress)
     state = State.of(lab)
-    with daemon.locked(progress):
-        engine = daemon.find(progress)
-        if engine is not None and _whole(engine, lab, state):
-            return Up(lab, state, engine, made=False)
-        if engine is None:
-            refuse(lab.network, routes())
-            engine = daemon.start(progress)
-        _clear(engine, lab, state, progress)
-        refuse(lab.network, routes())
+    with state.held(progress):
+        with daemon.locked(progress):
+            engine = daemon.find(progress)
+            if engine is not None and _whole(engine, lab, state):
+                return Up(lab, state, engine, made=False)
+            if engine is None:
+                refuse(lab.network, routes())
+                engine = daemon.start(progress)
+            using = daemon.use()
         try:
-            return _made(root, lab, state, engine, progress)
+            with using:
+                return _anew(root, lab, state, engine, progress)
         except BaseException:
-            progress("taking away what was made so far")
-            _clear(engine, lab, state, progress)
-            daemon.stop(progress)
+            with daemon.locked(progress):
+                daemon.stop(progress)
             raise
 
 
-def _made(root: Path, lab: Lab, state: State, engine: Engine, progress: Progress) -> Up:
-    store = image.cache(progress)
-    template = image.ensure(image.TEMPLATE, store)
-    name = image.imported(engine, store)
-    progress("making keys, CA and configs")
-    state.make(root)
-    host.network(engine, lab)
-    host.start(engine, lab, state, name, template)
-    host.boot(engine, lab, state, progress)
-    made = Up(lab, state, engine, made=True)
-    state.finish(made.as_json())
-    store.sweep()
-    return made
+def _anew(root: Path, lab: Lab, state: State, engine: Engine, progress: Progress) -> Up:
+    _clear(engine, lab, state, progress)
+    try:
+        with daemon.locked(progress):
+            # No other lab comes between this and the network.
+            refuse(lab.network, routes())
+            store = image.cache(progress)
+            template = image.ensure(image.TEMPLATE, store)
+            name = image.imported(engine, store)
+            host.network(engine, lab)
+            store.sweep()
+        progress("making keys, CA and configs")
+        state.make(root)
+        host.start(engine, lab, state, name, template)
+        host.boot(engine, lab, state, progress)
+        made = Up(lab, state, engine, made=True)
+        state.finish(made.as_json())
+        return made
+    except BaseException:
+        _clear(engine, lab, state, progress)
+        raise
 
 
 def _whole(engine: Engine, lab: Lab, state: State) -> bool:
@@ -118,6 +126,11 @@ def _there(engine: Engine, lab: Lab, state: State) -> bool:
     return state.folder.exists() or any(engine.labelled(kind, lab.name) for kind in kinds)
 
 
+def _any(engine: Engine) -> bool:
+    """Does it hold a lab?"""
+    return bool(engine.labelled(("ps", "--all")))
+
+
 def _clear(engine: Engine, lab: Lab, state: State, progress: Progress) -> None:
     if _there(engine, lab, state):
         progress(f"lab {lab.name}: taking away its containers, network and files")
@@ -132,16 +145,19 @@ def down(lab: Lab, progress: Progress) -> bool:
     """
     packages.ensure(progress)
     state = State.of(lab)
-    with daemon.locked(progress):
-        engine = daemon.find(progress)
-        if engine is None:
-            there = state.folder.exists()
-            state.remove()
+    with state.held(progress):
+        with daemon.locked(progress):
+            engine = daemon.find(progress)
+            using = daemon.use()
+        with using:
+            if engine is None:
+                there = state.folder.exists()
+                state.remove()
+            else:
+                there = _there(engine, lab, state)
+                _clear(engine, lab, state, progress)
+        with daemon.locked(progress):
+            if engine and not engine.socket and daemon.idle() and not _any(engine):
+                image.forget(engine)
             daemon.stop(progress)
-            return there
-        there = _there(engine, lab, state)
-        _clear(engine, lab, state, progress)
-        if not engine.socket and not engine.labelled(("ps", "--all")):
-            image.forget(engine)
-        daemon.stop(progress)
     return there

@@ -42,6 +42,7 @@ _GUESTS = """\
 """
 _CHAT, _STAYS = "https://chat.example.org", "https://stays.example.org"
 _WORKERS = 4
+_ASKED = 60
 _KINDS = (("kept", "GET"), ("kept", "POST"), ("new", "GET"))
 
 
@@ -76,11 +77,7 @@ def _dies(made: Flow) -> None:
     lost = sum(each.found["failed"] + each.found["truncated"] for each in running)
     _told("one dies", running)
     assert lost <= _WORKERS * len(_KINDS), [each.found for each in running]
-    with _loaded(made) as running:
-        _asked(made, 200)
-    _told("one is dead", running)
-    _none_lost(running)
-    assert all(each.found["guests"].keys() == {"two"} for each in running)
+    _answered_by(made, {"two"})
 
 
 def _comes(made: Flow) -> None:
@@ -88,10 +85,9 @@ def _comes(made: Flow) -> None:
     with _loaded(made) as running:
         _program(made, "one", "start")
         until(lambda: _up(made, "chat", "one"), "the mesh has noticed", pause=0.1)
-        _asked(made, 200)
+        _answered_by(made, {"one", "two"})
     _told("one is back", running)
     _none_lost(running)
-    assert all(each.found["guests"].keys() == {"one", "two"} for each in running)
 
 
 def _is_sick(made: Flow) -> None:
@@ -100,9 +96,7 @@ def _is_sick(made: Flow) -> None:
         made.host.guest(made.number("one"), "touch", "/run/try-chat.sick")
         until(lambda: not _up(made, "chat", "one"), "the mesh has noticed", pause=0.1)
     _none_lost(running)
-    with _loaded(made) as running:
-        _asked(made, 200)
-    assert all(each.found["guests"].keys() == {"two"} for each in running)
+    _answered_by(made, {"two"})
     made.host.guest(made.number("one"), "rm", "/run/try-chat.sick")
     until(lambda: _up(made, "chat", "one"), "the mesh has noticed", pause=0.1)
 
@@ -112,10 +106,9 @@ def _is_added(made: Flow) -> None:
     made.host.edit(made.host.site, "backends: [one, two]", "backends: [one, two, three]")
     with _loaded(made) as running:
         made.host.deploy()
-        _asked(made, 300)
+        _answered_by(made, {"one", "two", "three"})
     _told("three is added", running)
     _none_lost(running)
-    assert all(each.found["guests"].keys() == {"one", "two", "three"} for each in running)
 
 
 def _is_drained(made: Flow) -> None:
@@ -125,9 +118,7 @@ def _is_drained(made: Flow) -> None:
         made.host.deploy()
     _told("one is taken off", running)
     _none_lost(running)
-    with _loaded(made) as running:
-        _asked(made, 200)
-    assert all(each.found["guests"].keys() == {"two", "three"} for each in running)
+    _answered_by(made, {"two", "three"})
 
 
 def _stays(made: Flow) -> None:
@@ -154,33 +145,24 @@ def _met(made: Flow, cookie: str) -> tuple[str, str]:
 
 @contextlib.contextmanager
 def _loaded(made: Flow) -> Iterator[list[Running]]:
+    """Clients of each kind ask meanwhile."""
     with contextlib.ExitStack() as stack:
         yield [
-            stack.enter_context(
-                made.started(
-                    "load",
-                    "--url",
-                    _CHAT,
-                    "--kind",
-                    kind,
-                    "--method",
-                    method,
-                    "--workers",
-                    str(_WORKERS),
-                    "--pause",
-                    "20ms",
-                )
-            )
+            stack.enter_context(made.started(*_load(kind, method), "--pause", "20ms"))
             for kind, method in _KINDS
         ]
 
 
-def _asked(made: Flow, count: int) -> None:
-    """Have a number of requests go by."""
-    found = made.outside(
-        "load", "--url", _CHAT, "--kind", "kept", "--workers", "2", "--count", str(count)
-    )
-    assert found["answered"] == count, found
+def _answered_by(made: Flow, guests: set[str]) -> None:
+    """All who are asked from now on are these, and each is."""
+    for kind, method in _KINDS:
+        found = made.outside(*_load(kind, method), "--count", str(_ASKED))
+        assert found["answered"] == _ASKED, found
+        assert found["guests"].keys() == guests, found
+
+
+def _load(kind: str, method: str) -> tuple[str, ...]:
+    return ("load", "--url", _CHAT, "--kind", kind, "--method", method, "--workers", str(_WORKERS))
 
 
 def _none_lost(running: list[Running]) -> None:

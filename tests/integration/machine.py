@@ -40,11 +40,13 @@ class Done:
 def until(
     condition: Callable[[], object], what: str, limit: float = 90, pause: float = 0.25
 ) -> None:
-    """Await a condition, which is looked at every `pause` seconds."""
-    end = time.monotonic() + limit
+    """Await a condition, which is looked at every `pause` seconds, and less often in a long wait:
+    each look takes from what is awaited."""
+    began = time.monotonic()
     while not condition():
-        assert time.monotonic() < end, f"after {limit:g} s not yet: {what}"
-        time.sleep(pause)
+        passed = time.monotonic() - began
+        assert passed < limit, f"after {limit:g} s not yet: {what}"
+        time.sleep(max(pause, passed / 10))
 
 
 def through(life: Life, steps: Iterable[Callable[[Life], None]]) -> None:

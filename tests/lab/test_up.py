@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
@@ -12,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from builder.lab import image, packages, state, up
+from builder.lab import daemon, host, image, packages, state, up
 from builder.lab.shape import Lab
 from builder.lab.up import Up
 from builder.problems import UserError
+from tests.integration.machine import until
 from tests.lab import labs
 from tests.lab.client import client
 
@@ -91,7 +93,28 @@ def test_the_hosts_key_is_pinned(lab: Up) -> None:
 
 
 @pytest.mark.deep
-def test_the_bridged_lab_boots_again_and_leaves_nothing() -> None:
+def others_may_come(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    """Have a step of a lab's see that another one could be made meanwhile, and has its engine."""
+    real = getattr(host, step)
+
+    def free() -> bool:
+        with (daemon.files().parent / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return not daemon.idle()
+
+    def done(*given: object) -> object:
+        until(free, f"the lock is free, and the engine stays: {step}", limit=60)
+        return real(*given)
+
+    monkeypatch.setattr(host, step, done)
+
+
+def test_the_bridged_lab_boots_again_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    others_may_come(monkeypatch, "boot")
+    others_may_come(monkeypatch, "remove")
     with labs.own("lab-bridged") as found:
         assert_as_a_host(found)
         assert addresses(found) == {"vmbr0": [str(found.lab.address)]}
