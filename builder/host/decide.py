@@ -172,8 +172,8 @@ class GuestEffect(NamedTuple):
     """What is done with a guest: `what` is start, restart, leave (ours no more), retire (nor was it
     there before us), hot, owe (a restart that its release refuses) or switch; for a switch its
     slotted daemons that changed, and the other units that did, whether they start `anew` from the
-    folder that they run from already, the `dropped` folder whose slots go, and the units that are
-    `gone`; for hot and owe the `keys` that it is for, and what the configuration `was`."""
+    folder that they run from already, the `dropped` folder whose slots leave, and the units that
+    are `gone`; for hot and owe the `keys` that it is for, and what the configuration `was`."""
 
     number: int
     what: str

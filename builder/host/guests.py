@@ -16,6 +16,15 @@ from .decide import GuestEffect
 from .platforms import Platform
 
 _SLOTS = "/opt/phoenix/current/bin/phoenix-slots"
+_ANY_SLOTS = """
+for folder in /opt/phoenix/current /var/lib/phoenix/slots/*/[ab]; do
+    folder=$(readlink -f "$folder") || continue
+    script=${folder%/traefik/draining}/bin/phoenix-slots
+    [ ! -x "$script" ] || exec "$script" "$@"
+done
+exit 127
+"""
+"""The running folder's script; where its daemon was dropped, that of the slot that still runs."""
 _OTHER = {"a": "b", "b": "a"}
 QUIET = 10.0
 """Seconds that an old slot is without a connection until it is stopped: as long as a client whose
@@ -55,8 +64,9 @@ def switch(platform: Platform, effect: GuestEffect, ask: Ask, limit: float) -> N
     """
     guest = effect.number
     if effect.dropped:
-        # Its units are known until the next line, and its script is in no newer folder.
-        _inside(platform, guest, f"/opt/phoenix/{effect.dropped}/bin/phoenix-slots", "off")
+        # The script is in no newer folder. Where another daemon comes, it needs the slots at once.
+        script = f"/opt/phoenix/{effect.dropped}/bin/phoenix-slots"
+        _inside(platform, guest, script, "off" if effect.daemons else "leave")
     if effect.gone:
         # As long as systemd knows them; of what it does not, it says 5. What the flip started, and
         # found its files gone, has failed: of no matter for anybody from now on.
@@ -98,7 +108,7 @@ def ready(platform: Platform, guest: int, limit: float) -> None:
 def draining(platform: Platform, guest: int) -> Draining | None:
     """A guest's slot that drains; None where none does."""
     # A guest without slots has no such script; nor did that of every generation know the word.
-    code, said = platform.inside(guest, _SLOTS, "drains")
+    code, said = platform.inside(guest, *_any_slots("drains"))
     if code or len(said.split()) != 5:
         return None
     slot, *numbers, folder = said.split()
@@ -108,7 +118,11 @@ def draining(platform: Platform, guest: int) -> Draining | None:
 
 def end(platform: Platform, drains: Draining) -> None:
     """Stop a guest's slot, whoever is still connected."""
-    _inside(platform, drains.guest, _SLOTS, "stop", drains.slot)
+    _inside(platform, drains.guest, *_any_slots("stop", drains.slot))
+
+
+def _any_slots(*words: str) -> tuple[str, ...]:
+    return ("sh", "-c", _ANY_SLOTS, "sh", *words)
 
 
 def let_go(platform: Platform, folders: Mapping[int, str]) -> None:

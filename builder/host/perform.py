@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import commands, guests, network, owed
+from . import commands, flows, guests, network, owed
 from .decide import Effects, GuestEffect
 from .guests import Ask
 from .paths import Paths
@@ -20,7 +20,18 @@ def perform(paths: Paths, platform: Platform, effects: Effects, ask: Ask) -> Non
             guests.leave(platform, guest.number)
         elif guest.what == "retire":
             platform.stop(guest.number)
+    flowing = flows.before(effects)
     _host(paths, effects)
+    with flows.kept(flowing):
+        _guests(paths, platform, effects, ask)
+    if any(guest.daemons or guest.dropped for guest in effects.guests):
+        # One that runs already may just have found that none drains. While we hold the lock, it
+        # is about nothing.
+        commands.status("systemctl", "stop", "phoenix-settle")
+        commands.status("systemd-run", "--collect", "--unit=phoenix-settle", _COMMAND, "settle")
+
+
+def _guests(paths: Paths, platform: Platform, effects: Effects, ask: Ask) -> None:
     # One that has not got its folder, or not as its configuration has it, runs as it did.
     owing = {*owed.owing(paths, platform)}
     for guest in effects.guests:
@@ -31,11 +42,6 @@ def perform(paths: Paths, platform: Platform, effects: Effects, ask: Ask) -> Non
             _guest(platform, guest)
         elif guest.number not in owing:
             guests.switch(platform, guest, ask, LIMIT)
-    if any(guest.daemons for guest in effects.guests):
-        # One that runs already may just have found that none drains. While we hold the lock, it
-        # is about nothing.
-        commands.status("systemctl", "stop", "phoenix-settle")
-        commands.status("systemd-run", "--collect", "--unit=phoenix-settle", _COMMAND, "settle")
 
 
 def _guest(platform: Platform, guest: GuestEffect) -> None:

@@ -164,7 +164,7 @@ def conf_means(data: bytes) -> Meaning:
             name, value = match.groups()
             key: Key = (name, value) if name in _SEVERAL else (name,)
             if name == b"lxc.mount.entry":
-                key = (name, value.split()[1])
+                key = (name, (value.split()[1:2] or [value])[0])
             if name.startswith(b"lxc.net."):
                 key, value = (b".".join(name.split(b".")[:3]),), name + b"=" + value
             found.setdefault(key, []).append(value)
