@@ -144,7 +144,7 @@ class Losses:
 
     flow: Flow
     workers: int = 2
-    pause: str = "200ms"
+    pause: str = "300ms"
     now: Described = field(default_factory=Described)
     counts: dict[Kind, Counter[str]] = field(default_factory=dict)
     made: Counter[str] = field(default_factory=Counter)
