@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
+import signal
 import statistics
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+SPAWN = Path(__file__).with_name("spawn.py")
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run: seconds by the wall clock, and the largest memory of any of its processes.
-
-    Of memory it is an upper bound: Linux counts in what the one who started it had itself.
-    """
+    """One run: seconds by the wall clock, and the largest memory of any of its processes, which is
+    never less than the 9 MiB of what starts it."""
 
     seconds: float
     mebibytes: float
@@ -64,24 +66,30 @@ def run(command: Sequence[str | Path], cwd: Path, environment: Mapping[str, str]
 
     Where this process is stopped meanwhile, the command ends too.
     """
-    with tempfile.TemporaryFile() as words:
-        began = time.perf_counter()
-        child = subprocess.Popen(
-            command, cwd=cwd, env=environment, stdout=subprocess.DEVNULL, stderr=words
+    with tempfile.TemporaryFile() as words, tempfile.TemporaryFile() as told:
+        spawn: list[str | Path] = [sys.executable, "-I", "-S", SPAWN, str(told.fileno())]
+        starter = subprocess.Popen(
+            [*spawn, *command],
+            cwd=cwd,
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=words,
+            pass_fds=[told.fileno()],
+            start_new_session=True,
         )
         try:
-            _, status, used = os.wait4(child.pid, 0)
+            failed = starter.wait() != 0
         except BaseException:
-            child.kill()
-            child.wait()
+            os.killpg(starter.pid, signal.SIGKILL)
+            starter.wait()
             raise
-        seconds = time.perf_counter() - began
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode != 0:
+        told.seek(0)
+        seconds, mebibytes, code = (0.0, 0.0, 1) if failed else json.load(told)
+        if code != 0:
             words.seek(0)
             said = words.read().decode(errors="replace")[-1000:]
             raise RuntimeError(f"{' '.join(map(str, command))} failed in {cwd}:\n{said}")
-    return Run(seconds, used.ru_maxrss / 1024)
+    return Run(seconds, mebibytes)
 
 
 def alternately(rounds: int, *sides: Callable[[], Run], turning: bool = True) -> tuple[Series, ...]:
