@@ -194,7 +194,8 @@ def _echo(number: int, turn: int, six: bool) -> bytes:
     kind = 128 if six else 8
     head = struct.pack("!BBHHH", kind, 0, 0, number, turn)
     total = sum(struct.unpack("!4H", head))
-    return struct.pack("!BBHHH", kind, 0, 0 if six else ~total & 0xFFFF, number, turn)
+    folded = (total & 0xFFFF) + (total >> 16)  # in ones' complement (RFC 1071)
+    return struct.pack("!BBHHH", kind, 0, 0 if six else ~folded & 0xFFFF, number, turn)
 
 
 def _echoed(raw: socket.socket, address: str, six: bool) -> Iterator[int]:

@@ -165,7 +165,10 @@ def test_one_that_is_closed_at_once(served: Served):
 
 
 @pytest.mark.needs("root")
-def test_ping():
+@pytest.mark.parametrize("process", [1, 0xF7FD, 0xF7FE, 0xF7FF, 0xF800, 0xFFFF, 0x123456])
+def test_ping(process: int, monkeypatch: pytest.MonkeyPatch):
+    """Whatever the number of the process that asks, which is in the echo and its sum."""
+    monkeypatch.setattr(asking.os, "getpid", lambda: process)
     ask = Ask("k", "here", "there", "out", "ping", "127.0.0.1")
     assert asked(ask) == Answer((200,))
     assert asked(ask._replace(address="::1")).statuses in ((200,), ())
