@@ -107,10 +107,13 @@ def boot(engine: Engine, lab: Lab, state: State, progress: Progress) -> None:
 
     _await("the host does not boot", booted, _BOOT)
     _await("the host does not answer over ssh", lambda: _ssh(state), _SSH)
-    progress("making three foreign guests")
+    guests = lab.foreign()
+    if not guests:
+        return
+    progress(f"making {len(guests)} foreign guests")
     _foreign(engine, lab, state)
     progress("waiting for the foreign guests to answer in the LAN")
-    asked = [f"{each.address}:{ECHO}" for each in lab.foreign()]
+    asked = [f"{each.address}:{ECHO}" for each in guests]
     fault = "the LAN's router does not reach a foreign guest (does a firewall of this machine drop "
     fault += "what passes its bridges?)"
     _await(fault, lambda: _echo(engine, lab, asked), _ECHO)

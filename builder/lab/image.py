@@ -66,6 +66,10 @@ TEMPLATE = Root(
         'ln -s /dev/null "$1"/etc/systemd/system/sys-kernel-debug.mount',
         'ln -s /dev/null "$1"/etc/systemd/system/systemd-modules-load.service',
         'echo guest >"$1"/etc/hostname',
+        # No public server is asked here. Each guest makes the bundle of roots anew, for ours, and
+        # all 140 of them take a second of that.
+        'sed -i "/ISRG/!s/^[^#!]/!&/" "$1"/etc/ca-certificates.conf',
+        'chroot "$1" update-ca-certificates --fresh',
     ),
 )
 

@@ -97,11 +97,13 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """A lab by name, which is also its host's, in ssh's configuration and (`called`) configs/."""
+    """A lab by name, which is also its host's, in ssh's configuration and (`called`) configs/;
+    where its host is `alone`, there are no foreign guests."""
 
     name: str
     shape: str
     network: IPv4Network
+    alone: bool = False
 
     @classmethod
     def of(cls, shape: str) -> Lab:
@@ -149,6 +151,8 @@ class Lab:
 
     def foreign(self) -> tuple[Foreign, ...]:
         """The guests that are there before any release."""
+        if self.alone:
+            return ()
         if self.shape == BRIDGED:
             net, first, gateway, bridge = self.network, 240, self.router, "vmbr0"
         else:

@@ -135,7 +135,7 @@ def at(guest: int) -> frozenset[str]:
 @contextlib.contextmanager
 def edge() -> Iterator[Handle]:
     """A lab of its own with all of it on it, that answers."""
-    with handle("lab", SITE, host) as made:
+    with handle("lab", SITE, host, alone=True) as made:
         six(made)
         made.deploy()
         programs(made)

@@ -239,9 +239,9 @@ def flow(
     deployed: bool = True,
 ) -> Iterator[Flow]:
     """A new lab with this description, deployed where that is not left to the caller; its clients
-    have `try`."""
+    have `try`. Without a foreign guest where it is deployed."""
     program = built.program()
-    with handle(shape, site, host) as made:
+    with handle(shape, site, host, alone=deployed) as made:
         found = Flow(made)
         put = subprocess.run(
             [*made.outside, "sh", "-c", f"cat >{TRY} && chmod 755 {TRY}"],

@@ -160,10 +160,13 @@ class Handle(Machine):
 
 @contextlib.contextmanager
 def handle(
-    shape: str, site: str = described.SITE, host: Callable[[Lab], str] = described.host
+    shape: str,
+    site: str = described.SITE,
+    host: Callable[[Lab], str] = described.host,
+    alone: bool = False,
 ) -> Iterator[Handle]:
     """A new lab of this shape, with this description and a client; no release is on it."""
-    with labs.own(shape) as up, reached(up) as (client, outside):
+    with labs.own(shape, alone) as up, reached(up) as (client, outside):
         made = Handle(up, client, outside)
         made.declare(site, host(up.lab))
         try:

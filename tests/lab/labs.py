@@ -49,14 +49,14 @@ def shared(shape: str) -> Iterator[Up]:
 
 
 @contextlib.contextmanager
-def own(shape: str) -> Iterator[Up]:
+def own(shape: str, alone: bool = False) -> Iterator[Up]:
     """A new lab, to do with whatever a test wants."""
-    with reserved(shape) as lab:
+    with reserved(shape, alone) as lab:
         yield up.up(ROOT, lab, say)
 
 
 @contextlib.contextmanager
-def reserved(shape: str) -> Iterator[Lab]:
+def reserved(shape: str, alone: bool = False) -> Iterator[Lab]:
     """A lab that is not up, with a free network; taken away at the end, however far it is up."""
     sweep()
     packages.ensure(say)
@@ -68,7 +68,7 @@ def reserved(shape: str) -> Iterator[Lab]:
                 continue
             if overlapping(network, routes()):
                 continue
-            lab = Lab(f"{_PREFIX}{os.getpid()}-{next(_count)}", shape, network)
+            lab = Lab(f"{_PREFIX}{os.getpid()}-{next(_count)}", shape, network, alone)
             try:
                 yield lab
             finally:
