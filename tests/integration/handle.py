@@ -77,7 +77,7 @@ class Handle(Machine):
 
     def reaches(self, stage: str) -> None:
         """Await this stage of a transaction."""
-        until(lambda: self.stage() == stage, f"a transaction is {stage}", pause=0.02)
+        until(lambda: self.stage() == stage, f"a transaction is {stage}", pause=0.02, passes=True)
 
     # ---- a look inside, and hands there
 
@@ -92,7 +92,7 @@ class Handle(Machine):
         def told() -> bool:
             return any(each["event"] == event for each in self.events()[after:])
 
-        until(told, f"{event} is told", pause=0.02)
+        until(told, f"{event} is told", pause=0.02, passes=True)
 
     def runs(self, number: int) -> bool:
         """Whether a guest runs."""

@@ -38,15 +38,19 @@ class Done:
 
 
 def until(
-    condition: Callable[[], object], what: str, limit: float = 90, pause: float = 0.25
+    condition: Callable[[], object],
+    what: str,
+    limit: float = 90,
+    pause: float = 0.25,
+    passes: bool = False,
 ) -> None:
     """Await a condition, which is looked at every `pause` seconds, and less often in a long wait:
-    each look takes from what is awaited."""
+    each look takes from what is awaited. One that `passes` again is looked at as often as ever."""
     began = time.monotonic()
     while not condition():
         passed = time.monotonic() - began
         assert passed < limit, f"after {limit:g} s not yet: {what}"
-        time.sleep(max(pause, passed / 10))
+        time.sleep(pause if passes else max(pause, passed / 10))
 
 
 def through(life: Life, steps: Iterable[Callable[[Life], None]]) -> None:
