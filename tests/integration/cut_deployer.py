@@ -25,7 +25,7 @@ from tests.deploy.making import HOST
 from tests.integration.machine import spawned, until
 
 FOREIGN = (901, 902, 903)
-CONFIRM, LIMIT = 4, 90.0
+CONFIRM, LIMIT = 30, 90.0
 """Seconds: for the confirmation; that a test waits for anything."""
 
 
