@@ -7,6 +7,7 @@ import json
 import socket
 import ssl
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,14 +72,22 @@ def test_all_is_well(program: int, kind: str, method: str) -> None:
     assert found["guests"] == {"here": COUNT}
 
 
-def test_a_load_ends_with_its_input(program: int) -> None:
-    words = ["load", "--url", f"http://127.0.0.1:{program}", "--pause", "1ms"]
-    process = subprocess.Popen(
-        [built.program(), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    time.sleep(0.3)
-    assert process.poll() is None
-    found = json.loads(process.communicate(timeout=60)[0])
+def test_a_load_ends_with_its_input() -> None:
+    asks = threading.Event()
+
+    def behave(link: socket.socket) -> None:
+        asks.set()
+        says(b"", 0)(link)
+
+    with serving(behave) as port:
+        words = ["load", "--url", f"http://127.0.0.1:{port}", "--pause", "1ms", "--size", "0"]
+        process = subprocess.Popen(
+            [built.program(), *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+        assert asks.wait(60)
+        time.sleep(0.3)
+        assert process.poll() is None
+        found = json.loads(process.communicate(timeout=60)[0])
     assert counts(found) == (found["asked"], 0, 0), found
     assert found["asked"] > 0
 
