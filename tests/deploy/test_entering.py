@@ -152,8 +152,14 @@ def test_what_is_worse_is_not_confirmed(
 ):
     made.release()
     assert deployed(made, wire, memory).verdict.result == "done"
-    # Until the host waits for the word, all is well.
-    seen = Entering((ONE,), lambda *_: "gone" if wire.stage.paths.journal.exists() else "")
+
+    def look(_: Entrance, limit: float) -> str:
+        """All is well before the change, whenever that is looked at, and until the host waits for
+        the word."""
+        waits = wire.stage.paths.journal.exists()
+        return "gone" if waits and limit != entering._BEFORE else ""
+
+    seen = Entering((ONE,), look)
     monkeypatch.setattr(deploy.Entering, "of", lambda _: seen)
     made.release(sysctl="b = 1\n")
     outcome = deployed(made, wire, memory)
