@@ -143,6 +143,7 @@ def errors_are_counted(made: Flow) -> None:
 
     until(rising, "the graph shows the errors", limit=90, pause=2)
     made.host.guest(made.number("one"), "systemctl", "start", "try-page")
+    made.answers()
     found = made.host.status()
     after = failed(found)
     for guest in (101, 111):

@@ -27,7 +27,7 @@ services:
     backends: [one]
     port: 8000
     profile: llm
-    health: {path: /health, interval: 2s, timeout: 1s}
+    health: {path: /health, interval: 3s, timeout: 3s}
     expose: [chat.example.org]
     inside: true
   page:
