@@ -49,9 +49,6 @@ def packets(address, number):
                 link.send(head)
             except OSError:
                 pass
-        for old in [each for each, since in list(waits.items()) if now - since > PATIENCE]:
-            waits.pop(old, None)
-            count(address, "lost")
         if select.select([link], [], [], PAUSE / 2)[0]:
             try:
                 data = link.recv(1500)
@@ -60,6 +57,11 @@ def packets(address, number):
             kind, _, _, ours, which = struct.unpack("!BBHHH", data[20:28])
             if kind == 0 and ours == number and waits.pop(which, None) is not None:
                 count(address, "answered")
+            continue
+        # Only where no answer is left to be read: this program itself may have stood still.
+        for old in [each for each, since in list(waits.items()) if now - since > PATIENCE]:
+            waits.pop(old, None)
+            count(address, "lost")
 
 def words(address):
     while True:
