@@ -13,7 +13,7 @@ from ipaddress import IPv6Address
 from tests.flow import edge, names
 from tests.flow.edge import CA, CHAT, GATEWAY, LAN6, MESH, NET, NET6, ONE, STORE_PORT, TWO, WEB
 from tests.flow.scan import Heard, Target, datagrams, scan
-from tests.integration.handle import Handle
+from tests.integration.handle import Handle, until
 
 ENTRANCES = {80, 443, STORE_PORT}
 SSH = 22
@@ -157,9 +157,13 @@ def no_datagram(host: Handle) -> None:
     found = sent(host, WEB, STRAY - 1, STRAY)
     assert {found[address] for address in near} == {Heard(frozenset(), frozenset())}
     with unguarded(host, "insert rule inet phoenix_guests judge meta l4proto udp accept"):
-        found = sent(host, WEB, STRAY - 1, STRAY)
         met = Heard(frozenset({STRAY}), frozenset({STRAY - 1}))
-        assert {found[address] for address in near} == {met}
+
+        def every_one_met() -> bool:
+            found = sent(host, WEB, STRAY - 1, STRAY)
+            return {found[address] for address in near} == {met}
+
+        until(every_one_met, "a program that answers is met")
     host.guest(TWO, "systemctl", "stop", "stray")
 
 
