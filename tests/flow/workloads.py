@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from tests.flow.memory import Held, held
 from tests.flow.stage import Flow, Found
@@ -227,9 +228,9 @@ def disconnects(flow: Flow) -> None:
         ("ws",),
     ]  # fmt: skip
     for kind, *protocol in ways:
-        took = gone(flow, CHAT, kind, protocol, ("one", "two"), 8000)
-        assert took < 1, (kind, protocol, took)
-    assert gone(flow, RPC, "grpc", [], ("one",), 8002, True) < 1
+        going = partial(gone, flow, CHAT, kind, protocol, ("one", "two"), 8000)
+        assert soon(going), (kind, protocol)
+    assert soon(partial(gone, flow, RPC, "grpc", [], ("one",), 8002, grpc=True))
     # One who stays is none who goes.
     with flow.started("ask", "silent", "--url", CHAT, "--for", "3s", "--mark", "stays"):
         until(lambda: seen(flow, "stays", ("one", "two"), 8000)[0], "it is under way")
@@ -237,12 +238,17 @@ def disconnects(flow: Flow) -> None:
     assert one["how"] == "done", one
 
 
+def soon(going: Callable[[int], float]) -> bool:
+    """Whether it takes less than a second, one time of three: a machine may stand still in it."""
+    return any(going(turn) < 1 for turn in range(3))
+
+
 def gone(
     flow: Flow, url: str, kind: str, protocol: list[str], guests: tuple[str, ...], port: int,
-    grpc: bool = False,
+    turn: int, grpc: bool = False,
 ) -> float:  # fmt: skip
     """Seconds from the client's going to when its program knew."""
-    mark = f"{kind}{''.join(protocol)}"
+    mark = f"{kind}{''.join(protocol)}-{turn}"
     words = ("ask", "disconnect", "--url", url, "--kind", kind, "--mark", mark, "--after", "0s")
     with flow.started(*words, *protocol) as running:
         until(lambda: seen(flow, mark, guests, port, grpc)[0], f"{mark} is under way")
