@@ -161,7 +161,7 @@ def kept(flow: Flow) -> None:
         echoed = flow.outside("load", "--url", CHAT, "--method", "POST", "--size", str(60 * MIB),
                               "--count", "2", "--workers", "2")  # fmt: skip
         assert echoed["answered"] == 2, echoed
-    assert found["101 nginx"].files > MIB // 2, found
+    assert found["101 nginx"].files > 0, found
     assert max(found[f"{number} try"].grown for number in (111, 112)) > FLAT, found
 
 
