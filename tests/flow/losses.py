@@ -209,9 +209,9 @@ class Losses:
         }
         return {name: said for name, said in found.items() if said}
 
-    def since(self) -> float:
-        """Seconds since the first of the slots that drain was led to no more."""
-        return max((float(said.split()[2]) for said in self.draining().values()), default=0.0)
+    def switches(self) -> float:
+        """When the last change began to lead to other slots, by the clock."""
+        return max(float(x["at"]) for x in self.flow.host.events() if x["event"] == "effects")
 
     def connections(self, guest: str) -> int:
         """How many connections a guest's live slot has."""
