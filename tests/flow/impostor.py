@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,11 @@ SAID = "IMPOSTOR"
 _AT = "/run/impostor"
 _PORT = 31000
 _PROGRAM = f"""
-import http.server, socket, ssl, sys
+import http.server, os, socket, ssl, sys
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        with open("{_AT}/asked", "a") as log:
+        folder = self.client_address
+        with open(f"{{folder}}/asked", "a") as log:
             log.write(self.path + "\\n")
         self.send_response(200)
         self.end_headers()
@@ -27,22 +29,22 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_):
         pass
 contexts = {{}}
-def shown():
+def shown(folder):
     # One for each certificate, so that a session with it can be taken up again.
-    with open("{_AT}/certificate.pem") as file:
-        text = file.read()
-    if text not in contexts:
-        contexts[text] = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        contexts[text].load_cert_chain("{_AT}/certificate.pem", "{_AT}/key.pem")
-    return contexts[text]
+    if folder not in contexts:
+        made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        made.load_cert_chain(f"{{folder}}/certificate.pem", f"{{folder}}/key.pem")
+        contexts[folder] = made
+    return contexts[folder]
 class Server(http.server.ThreadingHTTPServer):
     address_family = socket.AF_INET6
     def finish_request(self, request, address):
-        with open("{_AT}/met", "a") as log:
+        folder = os.path.realpath("{_AT}/now")
+        with open(f"{{folder}}/met", "a") as log:
             log.write(address[0] + "\\n")
         try:
-            with shown().wrap_socket(request, server_side=True) as link:
-                super().finish_request(link, address)
+            with shown(folder).wrap_socket(request, server_side=True) as link:
+                super().finish_request(link, folder)
         except OSError:
             pass
 Server(("::", {_PORT}), Handler).serve_forever()
@@ -71,12 +73,17 @@ class Impostor:
     guest: int
 
     def shows(self, paper: Paper) -> None:
-        """Have it show this certificate, and forget who came."""
-        files = {f"{_AT}/certificate.pem": paper.certificate, f"{_AT}/key.pem": paper.key}
-        put(self.host, self.guest, {**files, f"{_AT}/asked": b"", f"{_AT}/met": b""})
+        """Have it show this certificate, and forget who came. Who comes just now meets this one or
+        the one before, and is noted with the one that was met."""
+        folder = f"{_AT}/{hashlib.sha256(paper.certificate).hexdigest()}"
+        files = {"certificate.pem": paper.certificate, "key.pem": paper.key}
+        files |= {"asked": b"", "met": b""}
+        put(self.host, self.guest, {f"{folder}/{name}": data for name, data in files.items()})
+        lead = f"ln -s {folder} {_AT}/new && mv -T {_AT}/new {_AT}/now"
+        self.host.guest(self.guest, "sh", "-c", lead)
 
     def _lines(self, name: str) -> list[str]:
-        return self.host.guest(self.guest, "cat", f"{_AT}/{name}").splitlines()
+        return self.host.guest(self.guest, "cat", f"{_AT}/now/{name}").splitlines()
 
     @property
     def asked(self) -> list[str]:
