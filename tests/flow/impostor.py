@@ -18,6 +18,8 @@ _PORT = 31000
 _PROGRAM = f"""
 import http.server, os, socket, ssl, sys
 class Handler(http.server.BaseHTTPRequestHandler):
+    # Head and body in one piece: a client of a stream reads no further than the first of HTTP.
+    wbufsize = -1
     def do_GET(self):
         folder = self.client_address
         with open(f"{{folder}}/asked", "a") as log:
