@@ -10,7 +10,6 @@ import subprocess
 import sys
 import tarfile
 import threading
-import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -88,14 +87,15 @@ def start(lock: Lock, name: str, cache: Path, prefix: Sequence[str] = ()) -> sub
 
 
 class Server(ThreadingHTTPServer):
-    """Serves `data` at every path; `pause` seconds after the first half; `cut` drops the rest."""
+    """Serves `data` at every path; after the first half it waits for `resume`, `pause` seconds at
+    most; `cut` drops the rest."""
 
     data, pause, cut, missing = b"", 0.0, False, False
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.asked = list[str]()
-        self.halfway = threading.Event()
+        self.halfway, self.resume = threading.Event(), threading.Event()
 
     @property
     def url(self) -> str:
@@ -120,7 +120,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(data[:half])
         self.wfile.flush()
         self.server.halfway.set()
-        time.sleep(self.server.pause)
+        self.server.resume.wait(self.server.pause)
         if not self.server.cut:
             self.wfile.write(data[half:])
 

@@ -203,15 +203,17 @@ def test_an_interrupted_download_leaves_nothing_that_counts(
 
 
 def test_two_at_once_fetch_once_and_the_second_says_that_it_waits(tmp_path: Path) -> None:
-    with serving(DATA, pause=1) as server:
+    with serving(DATA, pause=60) as server:
         locked = lock(tmp_path, tool=address(server.url, DATA))
         first = start(locked, "tool", tmp_path / "cache")
         assert server.halfway.wait(20)
         second = start(locked, "tool", tmp_path / "cache")
+        assert second.stdout is not None
+        assert second.stdout.readline() == "tool: another process is fetching it, waiting\n"
+        server.resume.set()
         texts = [child.communicate(timeout=30) for child in (first, second)]
     assert [child.returncode for child in (first, second)] == [0, 0], texts
     assert server.asked == ["/tool"]
-    assert texts[1][0].splitlines()[0] == "tool: another process is fetching it, waiting"
     assert texts[0][0].splitlines()[-1] == texts[1][0].splitlines()[-1]
 
 
