@@ -245,13 +245,21 @@ def test_a_client_ends_with_a_builder_that_is_killed(tmp_path: Path) -> None:
     assert client.exists()
     child.kill()
     child.wait()
-    until(lambda: not client.exists() or client.read_text().split()[2] in "ZX")
+    until(lambda: ended(client))
 
 
 def test_what_a_client_leaves_running_ends_with_it(tmp_path: Path) -> None:
     clients.run(["sh", "-c", "sleep 300 >/dev/null 2>&1 & echo $! > pid"], cwd=tmp_path)
     sleeper = Path("/proc") / (tmp_path / "pid").read_text().strip() / "stat"
-    until(lambda: not sleeper.exists() or sleeper.read_text().split()[2] in "ZX")
+    until(lambda: ended(sleeper))
+
+
+def ended(stat: Path) -> bool:
+    """Whether the process of this file runs no more; it may vanish at any moment."""
+    try:
+        return stat.read_text().split()[2] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 def until(holds: object) -> None:
