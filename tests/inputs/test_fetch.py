@@ -311,5 +311,13 @@ def test_a_client_that_takes_its_time_is_reported(
 ) -> None:
     monkeypatch.setattr(clients, "TICK", 0.05)
     ticks = list[int]()
-    clients.run(["sleep", "0.5"], cwd=tmp_path, tick=lambda: ticks.append(1))
+
+    def tick() -> None:
+        ticks.append(1)
+        if len(ticks) == 3:
+            (tmp_path / "enough").touch()
+
+    # It ends by itself as well, so that a lack of reports is told.
+    client = "for i in $(seq 600); do [ ! -e enough ] || exit; sleep 0.1; done"
+    clients.run(["sh", "-c", client], cwd=tmp_path, tick=tick)
     assert len(ticks) >= 3
