@@ -151,7 +151,10 @@ def flock_held(node: Node) -> None:
     number = keep(node, {200: ADOPT})
     lock = "/run/lock/lxc/pve-config-200.lock"
     node.at("/run/lock/lxc").mkdir(exist_ok=True)
-    script = "echo; sleep 3; cat /etc/pve/lxc/200.conf"
+    # Long enough for what comes right before the first write, not for all that comes before.
+    node.on("systemd-run", "touch /run/armed")
+    armed = "until [ -e /run/armed ]; do sleep 0.1; done"
+    script = f"echo; {armed}; sleep 3; cat /etc/pve/lxc/200.conf"
     holds = node.start("flock", lock, "-c", script)
     assert holds.stdout is not None
     holds.stdout.readline()
