@@ -112,7 +112,8 @@ def test_certificates(begins: int, ends: int, order: str, said: str):
     lines = ORDER.replace("RENEW", str(int(order) * DAY)) + "\n" if order else ""
     _, (held,) = _look(f"{lines}certificate a.internal\n{_pem(begins, ends)}{_pem(0, 900)}")
     assert (held.name, held.life) == ("a.internal", (ends - begins) * DAY)
-    assert abs(held.left - ends * DAY) < 3600
+    # The whole run of the tests may take hours.
+    assert abs(held.left - ends * DAY) < DAY / 2
     told = [*seen.faults("g", (), (held,))]
     when = NOW + datetime.timedelta(days=begins if begins > 0 else ends)
     said = said.replace("DATE", f"{when:%Y-%m-%d %H:%M} UTC")
