@@ -79,11 +79,13 @@ def built(root: Path, *words: str, **more: str) -> dict[str, Any]:
 
 
 def edit(root: Path, name: str, old: str, new: str) -> None:
-    """Change the first `old` in a file below configs/ to `new`."""
+    """Change the first `old` in a file below configs/ to `new`; a build meanwhile sees either."""
     path = root / "configs" / name
     text = path.read_text()
     assert old in text, f"{name} has no {old!r}"
-    path.write_text(text.replace(old, new, 1))
+    edited = path.with_name(f"{path.name}~")
+    edited.write_text(text.replace(old, new, 1))
+    edited.replace(path)
 
 
 def assert_valid(root: Path) -> None:
