@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import SimpleNamespace
@@ -228,11 +227,19 @@ def test_without_a_clock_all_is_young(root: Path) -> None:
     assert sorted(young) == sorted(str(path.relative_to(root)) for path in files)
 
 
-def within_a_tick(act: Callable[[], object]) -> None:
-    """Do it at a second's beginning, so that it ends in the same."""
-    while time.time() % 1 > 0.5:
-        time.sleep(0.05)
-    act()
+def within_a_tick(root: Path, act: Change) -> None:
+    """Do it until it ends in the second in which it began, by the file system's clock."""
+    ended = second(root)
+    while True:
+        began = ended
+        act(root)
+        if began == (ended := second(root)):
+            return
+
+
+def second(root: Path) -> int:
+    (root / "clock").touch()
+    return rounded((root / "clock").stat()).st_mtime_ns  # type: ignore[no-any-return]
 
 
 def edit_after(root: Path) -> None:
@@ -248,7 +255,7 @@ def edit_during(root: Path) -> None:
 
 @pytest.mark.parametrize("edit", [edit_after, edit_during])
 def test_an_edit_within_the_clocks_tick_is_seen(coarse: Path, edit: Change) -> None:
-    within_a_tick(lambda: edit(coarse))
+    within_a_tick(coarse, edit)
     assert answer(coarse) is None
 
 
@@ -257,7 +264,7 @@ def test_without_a_look_at_young_files_it_would_not_be(
     coarse: Path, monkeypatch: pytest.MonkeyPatch, edit: Change
 ) -> None:
     monkeypatch.setattr(fresh, "GRAIN", -(1 << 62))
-    within_a_tick(lambda: edit(coarse))
+    within_a_tick(coarse, edit)
     assert answer(coarse) == SAID["text"]
 
 
