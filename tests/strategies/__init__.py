@@ -8,9 +8,13 @@ that judge them and the one that counts what occurs in them look at the same one
 from __future__ import annotations
 
 from functools import lru_cache
+from unittest import mock
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from hypothesis.internal.cache import LRUCache
+from hypothesis.internal.conjecture import providers
+from hypothesis.internal.constants_ast import Constants
 
 from tests.strategies.common import Data, Draw
 from tests.strategies.host import hosts
@@ -48,5 +52,10 @@ def examples(number: int, count: int) -> tuple[Data, ...]:
     def collect(data: Data) -> None:
         found.append(data)
 
-    collect()
+    # Hypothesis draws texts and numbers of our own modules too: of those that are loaded by now.
+    with (
+        mock.patch.object(providers, "_get_local_constants", Constants),
+        mock.patch.object(providers, "CONSTANTS_CACHE", LRUCache(1024)),
+    ):
+        collect()
     return tuple(found[1 : count + 1])
