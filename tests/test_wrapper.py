@@ -142,6 +142,13 @@ def quick(trees: Path) -> dict[str, str]:
 
 
 @pytest.fixture
+def stuck(quick: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """Variables that have first runs wait in pip, which asks a pipe for its settings."""
+    os.mkfifo(tmp_path / "settings")
+    return {**quick, "PIP_CONFIG_FILE": str(tmp_path / "settings")}
+
+
+@pytest.fixture
 def moved(made: Path, tmp_path: Path) -> Path:
     """A tree after its first run, then copied to another folder."""
     return Path(shutil.copytree(made, tmp_path / "moved", symlinks=True))
@@ -248,9 +255,11 @@ def wait_for(path: Path) -> None:
     [".venv.new/bin", ".venv.new/requirements.lock"],
     ids=["venv", "packages"],
 )
-def test_killed_then_two_at_once(tmp_path: Path, quick: dict[str, str], stage: str) -> None:
+def test_killed_then_two_at_once(
+    tmp_path: Path, quick: dict[str, str], stuck: dict[str, str], stage: str
+) -> None:
     tree = plant(tmp_path / "tree")
-    with started(tree / "invoke", "nop", **quick):  # killed at the end of the block
+    with started(tree / "invoke", "nop", **stuck):  # killed at the end of the block
         wait_for(tree / stage)
     assert not (tree / ".venv").exists()
 
