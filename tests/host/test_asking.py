@@ -159,7 +159,8 @@ def test_a_connection_that_stays_open(served: Served):
     done.set()
 
 
-def test_one_that_is_closed_at_once(served: Served):
+def test_one_that_is_closed_at_once(served: Served, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(asking, "_OPEN", 30)
     served.says = _closes
     assert asked(_ask(served, how="open")) == Answer((502,))
 
