@@ -52,6 +52,13 @@ def check(interfaces: str) -> tuple[Interface, ...]:
     return found
 
 
+def apply(space: Space, command: str = "ifup") -> None:
+    """Put the interfaces file of a space into effect. Raises Refused."""
+    result = _ran(space, [command, "-a"])
+    if result.code != 0:
+        raise Refused("ifupdown2", f"{command}: {result.err}{result.out}")
+
+
 def _ran(space: Space, argv: list[str]) -> Result:
     """Run it again where it lost the kernel's answer, which says nothing of the file."""
     for _ in range(_TRIES):

@@ -26,6 +26,7 @@ from builder.kinds import firewall, interfaces
 from builder.kinds.artifact import HostFile
 from builder.kinds.conf import addressed, veth
 from builder.network import Network
+from tests.judges import ifupdown2
 from tests.judges.namespace import Entry, Space
 from tests.kinds.firewall.frames import untagged
 
@@ -184,7 +185,7 @@ class World(Space):
 
     def _build(self, before: str) -> None:
         self._outside()
-        self.must(["ifup", "-a"])
+        ifupdown2.apply(self)
         self.settle()
         if before:
             self.load(before)

@@ -169,7 +169,7 @@ def has(space: Space, name: str) -> set[str]:
 
 def put(space: Space, host: Data, command: str) -> None:
     space.write([Entry(PATH, text(host).encode())])
-    space.must([command, "-a"])
+    ifupdown2.apply(space, command)
 
 
 @pytest.mark.judge
@@ -182,7 +182,7 @@ def test_applied(space: Space, kind: str) -> None:
     space.run(["ip", "link", "add", "veth101i0", "type", "veth", "peer", "name", "inside"])
     space.must(["ip", "link", "set", "veth101i0", "master", "vmbr0", "up"])
     for command in ("true", "ifreload"):
-        space.run([command, "-a"])
+        ifupdown2.apply(space, command)
         expected = {"10.0.0.1/24", "10.0.0.9/32", "10.8.0.1/24", "fd00::1/64", "fd08::1/64"}
         assert has(space, "vmbr0") == expected
         routes = space.must(["ip", "route"]) + space.must(["ip", "-6", "route"])
@@ -274,7 +274,7 @@ def test_router_advertisements() -> None:
         # Whoever sets it back, the next reload mends it.
         switch = "/proc/sys/net/ipv6/conf/enp3s0/accept_ra"
         world.must(["tee", switch], given="1")
-        world.must(["ifreload", "-a"])
+        ifupdown2.apply(world, "ifreload")
         assert world.read(switch) == b"2\n"
         assert any(a.startswith("2001:db8:9:") for a in has(world, "enp3s0"))
 
