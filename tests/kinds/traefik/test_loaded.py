@@ -93,7 +93,9 @@ def differences(emitted: Any, loaded: Any, path: str = "") -> list[str]:
 
 def logged(mesh: Mesh, key: str) -> list[Data]:
     """What Traefik's own log says that it has read, at level DEBUG."""
-    lines = [json.loads(line) for line in mesh.log().splitlines() if line.startswith("{")]
+    # The last line may be in the writing.
+    whole = mesh.log().split("\n")[:-1]
+    lines = [json.loads(line) for line in whole if line.startswith("{")]
     return [line for line in lines if key in line]
 
 
