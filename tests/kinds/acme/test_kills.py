@@ -36,7 +36,7 @@ def test_a_flip_during_a_run_is_followed_by_that_run(running: Site) -> None:
     until(lambda: running.space.read("/tmp/there") is not None)
     running.space.must(["ln", "-sfn", "2", CURRENT])
     running.space.must(["touch", "/tmp/go"])
-    assert running.space.wait(run, 20) == 0
+    assert running.space.wait(run) == 0
     assert names(whole(running.installed(fields[0]))) == set(fields[9:])
 
 

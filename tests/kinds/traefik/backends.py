@@ -17,6 +17,8 @@ GATEWAY, VLLM1, VLLM2, QDRANT, WEBUI, WORKSTATION = (
 )
 GUESTS = {"vllm-1": VLLM1, "vllm-2": VLLM2, "qdrant": QDRANT, "webui": WEBUI}
 Data = dict[str, Any]
+PATIENCE = 20.0
+"""Seconds for what comes at once where the machine is not busy."""
 
 
 def own(guest: str) -> pki.Pair:
@@ -49,7 +51,7 @@ INSIDE = "s.svc.phoenix.internal"
 
 def read_until(stream: socket.socket, end: bytes) -> bytes:
     """What comes, up to and with `end`, byte by byte; fails where it ends before."""
-    stream.settimeout(5)
+    stream.settimeout(PATIENCE)
     got = b""
     while end not in got:
         more = stream.recv(1)

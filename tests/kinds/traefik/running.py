@@ -32,7 +32,7 @@ from builder.tree import Tree
 from tests.judges import pki
 from tests.judges.guest import GENERATION, STATE, Guest
 from tests.judges.http import Response
-from tests.judges.namespace import Daemon, Entry, Space
+from tests.judges.namespace import TIMEOUT, Daemon, Entry, Space
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 USER = 6102
@@ -86,7 +86,7 @@ class Mesh:
     def __init__(self, space: Space, guest: Guest, net: Network) -> None:
         self.space, self.guest, self.net = space, guest, net
         self.daemon: Daemon | None = None
-        self.patience, self.slot = 8.0, "a"
+        self.patience, self.slot = TIMEOUT, "a"
 
     def start(self, slot: str = "a") -> None:
         self.slot = slot
@@ -309,7 +309,9 @@ def _context(pair: pki.Pair, alpn: tuple[str, ...]) -> ssl.SSLContext:
     return context
 
 
-def until(holds: Callable[[], object], log: Callable[[], str] = str, timeout: float = 8.0) -> None:
+def until(
+    holds: Callable[[], object], log: Callable[[], str] = str, timeout: float = TIMEOUT
+) -> None:
     """Wait for what comes by itself; fails with the log where it does not."""
     deadline = time.monotonic() + timeout
     while not holds():

@@ -24,12 +24,11 @@ from builder.kinds.artifact import GuestFiles
 from builder.network import Network
 from builder.tree import File, Tree
 from tests.judges import programs, rootfs
-from tests.judges.namespace import Result
+from tests.judges.namespace import TIMEOUT, Result
 from tests.judges.refusal import Broken
 from tests.kinds.units import debian
 
 _ROOT_INSIDE = 100000
-_PATIENCE = 20.0
 # The host program's part: systemd searches these folders (systemd.unit(5), systemd-system.conf(5)).
 _SEAM = {"system": "current/units", "system.conf.d": "current/system.conf.d"}
 
@@ -113,7 +112,7 @@ class Machine:
         select = ["--unit", unit] if unit else []
         return self.run("journalctl", "--no-pager", "-o", "cat", "-n", "25", *select).out
 
-    def until(self, true: Callable[[], object], patience: float = _PATIENCE) -> None:
+    def until(self, true: Callable[[], object], patience: float = TIMEOUT) -> None:
         """Wait for something to become true."""
         deadline = time.monotonic() + patience
         while not true():
@@ -169,7 +168,7 @@ def running(
     process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     theirs.close()
     try:
-        ours.settimeout(_PATIENCE)
+        ours.settimeout(TIMEOUT)
         ours.send(json.dumps(needs).encode())
         answer = ours.recv(1000)
         if not answer:
@@ -182,11 +181,11 @@ def running(
         yield machine
     finally:
         ours.close()
-        process.wait(_PATIENCE)
+        process.wait(TIMEOUT)
 
 
 def _await(machine: Machine) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while True:
         state = machine.run("systemctl", "is-system-running").out.strip()
         if state in {"running", "degraded"}:

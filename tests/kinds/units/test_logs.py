@@ -28,7 +28,7 @@ def test_a_slot_is_told_whatever_the_other_one_left(other: str | None) -> None:
         nginx = space.start(["sh", "-c", NGINX])
         space.must(["sh", "-c", "until [ -s /run/phoenix-nginx-b/nginx.pid ]; do sleep 0.05; done"])
         space.must([SCRIPT, "3"])
-        assert space.wait(nginx, 5) == 0
+        assert space.wait(nginx) == 0
         kept = [space.read(LOG), *(space.read(f"{LOG}.{number}") for number in (1, 2, 4))]
         assert kept == [None, b"new", b"old", b"oldest"]
         # What is smaller stays.

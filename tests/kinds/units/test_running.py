@@ -252,7 +252,7 @@ def test_no_reload_comes_while_slots_change(lab: Lab) -> None:
     guest.must("systemctl", "restart", "--no-block", slots)
     guest.until(lambda: guest.active(slots) == "activating")
     guest.must("systemctl", "stop", "changing")
-    guest.until(lambda: guest.active(unit) == "inactive" and guest.active(slots) == "active", 5)
+    guest.until(lambda: guest.active(unit) == "inactive" and guest.active(slots) == "active")
     assert guest.property(unit, "Result") == guest.property(slots, "Result") == "success"
     assert guest.property(slots, "NRestarts") == "0"
 

@@ -255,7 +255,7 @@ def test_every_metric_of_the_dashboard_is_told(mesh: Mesh) -> None:
     def lacking() -> set[str]:
         return wanted - {name for name, _, _ in read(mesh)}
 
-    until(lambda: not lacking(), lambda: f"lacking: {lacking()}")
+    until(lambda: not lacking(), lambda: f"lacking: {lacking()}", mesh.patience)
     # And of the series that it chooses.
     services = {labels.get("service") for name, labels, _ in read(mesh) if "_router_" in name}
     assert "chat@file" in services
