@@ -49,6 +49,12 @@ def one(**service: Any) -> Iterator[Mesh]:
 INSIDE = "s.svc.phoenix.internal"
 
 
+def served(mesh: Mesh) -> set[str]:
+    """Who answers, of six requests; "" for one that nobody does."""
+    answers = [mesh.ask(WEBUI, INSIDE) for _ in range(6)]
+    return {said(each)["server"] if each.status == 200 else "" for each in answers}
+
+
 def read_until(stream: socket.socket, end: bytes) -> bytes:
     """What comes, up to and with `end`, byte by byte; fails where it ends before."""
     stream.settimeout(PATIENCE)

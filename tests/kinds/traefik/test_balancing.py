@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.kinds.traefik.backends import INSIDE, WEBUI, backend, one, said
+from tests.kinds.traefik.backends import INSIDE, WEBUI, backend, one, said, served
 from tests.kinds.traefik.running import Mesh, until
 
 pytestmark = [pytest.mark.judge, pytest.mark.needs("root", "unshare")]
@@ -52,10 +52,11 @@ def test_health_takes_a_backend_out_and_back() -> None:
         assert "Host: vllm-1.phoenix.internal" in first.heads[0]
         first.healthy = False
         until(lambda: up() == ["DOWN", "UP"], mesh.log)
-        assert {said(mesh.ask(WEBUI, INSIDE))["server"] for _ in range(6)} == {"vllm-2"}
+        # A busy machine's late answer takes the other one out for a moment, too.
+        until(lambda: served(mesh) == {"vllm-2"}, mesh.log)
         first.healthy = True
         until(lambda: up() == ["UP", "UP"], mesh.log)
-        assert len({said(mesh.ask(WEBUI, INSIDE))["server"] for _ in range(6)}) == 2
+        until(lambda: served(mesh) == {"vllm-1", "vllm-2"}, mesh.log)
 
 
 def test_grpc_over_tls_is_healthy_while_it_answers() -> None:

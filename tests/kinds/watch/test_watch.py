@@ -259,9 +259,13 @@ def test_every_metric_of_the_dashboard_is_told(mesh: Mesh) -> None:
     # And of the series that it chooses.
     services = {labels.get("service") for name, labels, _ in read(mesh) if "_router_" in name}
     assert "chat@file" in services
-    up = [labels["service"] for name, labels, value in read(mesh)
-          if name == "traefik_service_server_up" and value == 1]  # fmt: skip
-    assert sorted(up) == ["chat.vllm-1.8000@file", "chat.vllm-2.8000@file"]
+
+    def up() -> list[str]:
+        return sorted(labels["service"] for name, labels, value in read(mesh)
+                      if name == "traefik_service_server_up" and value == 1)  # fmt: skip
+
+    # A busy machine's late answer takes one out for a moment.
+    until(lambda: up() == ["chat.vllm-1.8000@file", "chat.vllm-2.8000@file"], mesh.log)
     entries = {labels["entrypoint"] for name, labels, _ in read(mesh) if "_entrypoint_" in name}
     assert entries == {"websecure"}  # scrapes count for nothing
 
