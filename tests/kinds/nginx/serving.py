@@ -34,12 +34,20 @@ class Running:
     space: Space
     daemon: Daemon
 
-    def lines(self) -> list[dict[str, object]]:
-        """The access log, each line read as JSON. Opened anew, nginx writes out what it holds."""
+    def lines(self, name: str, value: object, least: int = 1) -> list[dict[str, object]]:
+        """The lines of the access log where `name` is `value`, each read as JSON; so many are
+        awaited. Opened anew, nginx writes out what it holds."""
         self.space.signal(self.daemon, signal.SIGUSR1)
-        time.sleep(0.2)
-        text = (self.space.read(LOG) or b"").decode()
-        return [json.loads(line) for line in text.splitlines()]
+        found: list[dict[str, object]] = []
+
+        def there() -> bool:
+            whole, _, _ = (self.space.read(LOG) or b"").rpartition(b"\n")
+            read = [json.loads(line) for line in whole.decode().splitlines()]
+            found[:] = [line for line in read if line[name] == value]
+            return len(found) >= least
+
+        comes(there)
+        return found
 
     def drain(self) -> None:
         self.space.write([Entry("/run/phoenix-nginx-a/drain", b"")])
@@ -47,6 +55,14 @@ class Running:
     def put(self, files: dict[str, bytes]) -> None:
         """Certificates, as the ACME client leaves them."""
         self.space.write([Entry(path, data, 0o640, OWNER) for path, data in files.items()])
+
+
+def comes(holds: Callable[[], bool], patience: float = PATIENCE) -> bool:
+    """Whether it becomes true in time."""
+    deadline = time.monotonic() + patience
+    while not (found := holds()) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return found
 
 
 @contextlib.contextmanager

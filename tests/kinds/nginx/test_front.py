@@ -118,7 +118,7 @@ def test_the_programs_see_the_client(front: Served) -> None:
         "x-request-id": "abc",
         "content-length": str(2 << 20),
     }
-    [line] = [x for x in front.nginx.lines() if x["id"] == "abc"]
+    [line] = front.nginx.lines("id", "abc")
     assert (line["service"], line["upstream"]) == ("web", "127.0.0.1:8000")
 
 
@@ -135,7 +135,7 @@ def test_what_is_no_id_is_replaced(front: Served, given: str) -> None:
     (told,) = got.headers["x-request-id"]
     assert told == front.programs["web"].asked[-1].header("x-request-id")
     assert len(told) == 32
-    assert told in [x["id"] for x in front.nginx.lines()]
+    assert front.nginx.lines("id", told)
 
 
 def test_program_that_is_down(front: Served) -> None:
