@@ -170,7 +170,7 @@ def test_connections(gateway: Gateway) -> None:
 
     def hold(stream: socket.socket, asked: Asked) -> None:
         held.set()
-        go.wait(1)
+        go.wait(10)
         plainly(stream, asked)
 
     with answering(gateway, hold), gateway.client(SMALL) as one:
