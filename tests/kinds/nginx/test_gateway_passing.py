@@ -16,7 +16,9 @@ from tests.kinds.nginx.gateway import (
     DB,
     DB_NAME,
     DBASE,
+    FAR,
     HOME,
+    NEAR,
     PLAIN,
     RPC,
     SMALL,
@@ -167,12 +169,13 @@ def test_tcp(names: list[str]) -> None:
         running(files) as nginx,
         stub(nginx.space, MESH, 443, plainly, pair=pki.authority().issue(names), raw=shout) as mesh,
     ):
-        for name in (DBASE, None):
+        # A client each: the one before counts until nginx knows that it is gone.
+        for name, source in ((DBASE, NEAR), (None, FAR)):
             if names == [DB_NAME]:
-                assert _answer(nginx, name) == b"HELLO"
+                assert _answer(nginx, name, source) == b"HELLO"
                 continue
             with contextlib.suppress(OSError):  # the end may come before that of the handshake
-                assert _answer(nginx, name) == b""
+                assert _answer(nginx, name, source) == b""
         assert set(mesh.names) == {DB_NAME}
         # The alert is lost where the connection is reset before it was read.
         for name in ("evil.example.org", CHAT):
@@ -181,9 +184,9 @@ def test_tcp(names: list[str]) -> None:
                 client(nginx.space, GATEWAY, DB, name)
 
 
-def _answer(nginx: Running, name: str | None) -> bytes:
+def _answer(nginx: Running, name: str | None, source: str) -> bytes:
     """What comes back of a word, by a connection to `name`."""
-    with client(nginx.space, GATEWAY, DB, name) as stream:
+    with client(nginx.space, GATEWAY, DB, name, source=source) as stream:
         stream.sendall(b"hello")
         return stream.recv(100)
 
@@ -199,10 +202,12 @@ def test_tcp_connections_are_of_a_client() -> None:
     ):
         one.sendall(b"one")
         assert one.recv(100) == b"ONE"
-        for port in (DB, DB + 1):
+        for number, port in enumerate((DB, DB + 1), 1):
             with pytest.raises((ssl.SSLError, ConnectionResetError)):
                 client(nginx.space, "fd00::101", port, DBASE, source="fd00:7::a00:0:0:2")
-            with client(nginx.space, "fd00::101", port, DBASE, source="fd00:7:0:1::1") as other:
+            # One network each: the client before counts until nginx knows that it is gone.
+            near = f"fd00:7:0:{number}::1"
+            with client(nginx.space, "fd00::101", port, DBASE, source=near) as other:
                 other.sendall(b"other")
                 assert other.recv(100) == b"OTHER"
 
