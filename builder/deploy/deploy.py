@@ -231,20 +231,22 @@ class Deployer:
 
     def _sent(self, client: Client) -> Client:
         """Send the files that the host lacks; goes on where a connection broke, over a new one."""
+        lost = False
         for tried in range(1, _TRIES + 1):
             try:
-                found = transfer.describe(client, self.held.files, self.older)
-                self._send(client, found)
+                if lost:
+                    client = self._staged()
+                    client.ask("bundles", anew=self.order.anew)
+                    lost = False
+                self._send(client, transfer.describe(client, self.held.files, self.older))
                 return client
             except (LostError, HostError) as error:
-                lost = isinstance(error, LostError)
+                lost = lost or isinstance(error, LostError)
                 if tried == _TRIES or (not lost and "send it again" not in str(error)):
                     raise
                 cli.say(f"  {error}; going on")
                 if lost:
                     time.sleep(tried)
-                    client = self._staged()
-                    client.ask("bundles", anew=self.order.anew)
         raise AssertionError
 
     def _send(self, client: Client, found: Sequence[transfer.Lacking]) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import random
+from types import SimpleNamespace
+
 import pytest
 
+from builder.deploy import deploy
 from builder.deploy.memory import Memory, Place
 from builder.host import VERSION
 from tests.deploy.making import ADDRESS, Project, Wire, deployed
@@ -55,8 +59,6 @@ def test_nothing_is_sent_twice(made: Project, wire: Wire, memory: Memory):
 
 
 def test_what_broke_off_is_resumed(made: Project, wire: Wire, memory: Memory):
-    import random
-
     noise = random.Random(1).randbytes(3 << 20)  # no codec makes it smaller
     made.release(guests={103: {"bin/x": noise, "bin/y": noise[: 1 << 20]}})
     wire.cut = 3 << 20
@@ -64,6 +66,26 @@ def test_what_broke_off_is_resumed(made: Project, wire: Wire, memory: Memory):
     # All of it, what the break lost between the two ends, and the talk.
     assert wire.bytes() < (4 << 20) + (1 << 20)
     assert len([at for at, fresh in wire.places if not fresh]) == 2
+
+
+def test_a_host_that_is_away_for_longer_is_tried_again(
+    made: Project, wire: Wire, memory: Memory, monkeypatch: pytest.MonkeyPatch
+):
+    noise = random.Random(1).randbytes(1 << 20)
+    made.release(guests={103: {"bin/x": noise}})
+    assert deployed(made, wire, memory).verdict.result == "done"
+    for comes_back, result in ((True, "done"), (False, "failed")):
+        pauses: list[float] = []
+
+        def pause(seconds: float, pauses: list[float] = pauses, back: bool = comes_back) -> None:
+            pauses.append(seconds)
+            wire.gone = set() if back and len(pauses) == 2 else {ADDRESS}
+
+        monkeypatch.setattr(deploy, "time", SimpleNamespace(sleep=pause))
+        made.release(guests={103: {"bin/x": noise[::-1] if comes_back else noise[::2]}})
+        wire.cut = 1 << 18
+        assert deployed(made, wire, memory).verdict.result == result
+        assert pauses == [1, 2]
 
 
 def test_gzip_where_an_end_has_no_zstd(
