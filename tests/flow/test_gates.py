@@ -25,7 +25,7 @@ _LINKS = (
 @contextlib.contextmanager
 def found(shape: str) -> Iterator[Handle]:
     """A host with a guest of its operator's, whose program has not been started yet."""
-    with handle(shape, alone=True) as made:
+    with handle(shape) as made:
         gateway = str(made.lab.router) if made.bridged else "10.9.0.1"
         address = f"{made.lab.at(77)}/24" if made.bridged else "10.9.0.77/24"
         operators.make(made, CHAT, address, gateway)
