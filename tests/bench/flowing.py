@@ -55,7 +55,7 @@ class _Side:
 
 def requests(rounds: int) -> Iterator[Figure]:
     """All of them, on one host."""
-    with flow() as stage:
+    with flow(alone=False) as stage:
         by_hand = stock.started(stage.host.up, built.program())
         yield from _chains(stage, by_hand, rounds)
         yield from _first(stage, rounds)

@@ -51,7 +51,7 @@ own. The promises are held against **linked**: it has what ours has, a node for 
 
 To a lab's host (docs/lab.md) with the reference network on it, seven guests that run. The line
 that is changed is a machine's MAC address: of it follows one file of the host, and the reload of
-one unit.
+one unit. The service of the reference's workstation is left out, since no lab has that machine.
 
 - **ours** is `invoke deploy --yes` from start to exit: it builds what is stale, plans, and
   activates, with all health checks, over a connection that is open; and it confirms over a fresh

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from builder.dist import Dist
 from tests.bench import project
 from tests.bench.measure import Run, run
@@ -103,6 +105,15 @@ class Site:
         return run([project.INVOKE, verb, f"--host={self.host}", *more], self.root, environment)
 
 
+def _without_workstation(configs: Path, host: str) -> None:
+    """Leave out the service of a machine that no lab has: whoever looks whether all is well waits
+    for its answer, three seconds before a change and three after it."""
+    services = yaml.safe_load((configs / "site.yaml").read_bytes())["services"]
+    kept = [name for name, each in services.items() if "workstation" not in each["backends"]]
+    with (configs / "hosts" / f"{host}.yaml").open("a") as file:
+        file.write(f"\nservices: [{', '.join(kept)}]\n")
+
+
 @contextlib.contextmanager
 def deployed(root: Path) -> Iterator[Site]:
     """A new lab with the reference network deployed to it; gone in the end."""
@@ -112,6 +123,7 @@ def deployed(root: Path) -> Iterator[Site]:
         project.copy(place)
         shutil.rmtree(place / "configs")
         shutil.copytree(up.state.project / "configs", place / "configs")
+        _without_workstation(place / "configs", up.lab.name)
         # Short: a socket's path has a hundred characters.
         shared = up.state.folder / "shared"
         shared.write_text(_SHARED.format(lab=up.state.ssh_config, folder=up.state.folder))

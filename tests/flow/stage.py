@@ -237,11 +237,12 @@ def flow(
     host: Callable[[Lab], str] = described.host,
     shape: str = "lab",
     deployed: bool = True,
+    alone: bool = True,
 ) -> Iterator[Flow]:
     """A new lab with this description, deployed where that is not left to the caller; its clients
-    have `try`. Without a foreign guest where it is deployed."""
+    have `try`. Its host is `alone` where no foreign guest is asked for."""
     program = built.program()
-    with handle(shape, site, host, alone=deployed) as made:
+    with handle(shape, site, host, alone) as made:
         found = Flow(made)
         put = subprocess.run(
             [*made.outside, "sh", "-c", f"cat >{TRY} && chmod 755 {TRY}"],

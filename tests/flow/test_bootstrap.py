@@ -44,7 +44,7 @@ to start."""
 
 
 def test_from_nothing() -> None:
-    with flow(certified.site(), certified.host, deployed=False) as made:
+    with flow(certified.site(), certified.host, deployed=False, alone=False) as made:
         _without_a_ca(made.host)
         _in_one_deploy(made)
         _before_the_ca(made)
