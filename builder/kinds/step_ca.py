@@ -52,7 +52,8 @@ def configuration(network: Network) -> dict[str, Any]:
         "dnsNames": [network.ca.fqdn, *map(str, network.addresses(network.ca.guest.name))],
         "commonName": network.ca.fqdn,
         "logger": {"format": "json"},
-        "db": {"type": "badgerv2", "dataSource": "/var/lib/phoenix/step-ca/db"},
+        # Badger does not open again after half a record, which a full disk or a power cut leaves.
+        "db": {"type": "bbolt", "dataSource": "/var/lib/phoenix/step-ca/bolt.db"},
         "authority": {
             "claims": _claims(authority.lifetime),
             "policy": {"x509": {"allow": {"dns": list(allowed(network))}}},

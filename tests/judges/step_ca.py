@@ -164,7 +164,7 @@ def _keys(written: Data) -> dict[str, bytes]:
 
 
 def _data_source(written: Data) -> str:
-    return str((written.get("db") or {}).get("dataSource") or "/var/lib/phoenix/step-ca/db")
+    return str((written.get("db") or {}).get("dataSource") or "/var/lib/phoenix/step-ca/bolt.db")
 
 
 def _acme(written: Data) -> list[str]:

@@ -27,7 +27,7 @@ def _good() -> Data:
         "key": "/run/credentials/step-ca.service/intermediate.key",
         "address": ":443",
         "dnsNames": ["step-ca.phoenix.internal"],
-        "db": {"type": "badgerv2", "dataSource": "/var/lib/phoenix/step-ca/db"},
+        "db": {"type": "bbolt", "dataSource": "/var/lib/phoenix/step-ca/bolt.db"},
         "logger": {"format": "json"},
         "authority": {
             "claims": {"minTLSCertDuration": "5m", "maxTLSCertDuration": "168h",

@@ -263,7 +263,7 @@ def test_a_ca_that_lost_its_database_knows_us_again(running: Site) -> None:
     good(running)
     before = running.installed(fields[0])
     running.stop()
-    running.space.must(["rm", "-rf", f"{STATE}/step-ca/db"])
+    running.space.must(["rm", f"{STATE}/step-ca/bolt.db"])
     running.start()
     write(running, fields, renew=str(8 * DAY))
     good(running)

@@ -22,6 +22,7 @@ from builder.network import CA_PORT, Network
 from tests.judges import pki
 from tests.judges.guest import GENERATION
 from tests.judges.refusal import Refused
+from tests.judges.rootfs import USERS
 from tests.kinds.step_ca.running import AS_LEGO, Site, site, tree
 from tests.kinds.traefik.running import documents, network
 
@@ -103,7 +104,7 @@ def observed(running: Site) -> dict[str, Any]:
         all(line.startswith("{") for line in running.log().splitlines() if '"method"' in line)
         and '"method"' in running.log()
     )
-    seen["database"] = running.space.read("/var/lib/phoenix/step-ca/db/MANIFEST") is not None
+    seen["database"] = running.space.read("/var/lib/phoenix/step-ca/bolt.db") is not None
     return seen
 
 
@@ -217,6 +218,18 @@ def test_reference_starts() -> None:
     with site(network()) as running:
         assert running.ask("/health") == (200, {"status": "ok"})
         assert running.ask("/acme/acme/directory")[0] == 200
+
+
+def test_starts_after_half_a_record() -> None:
+    """A full disk leaves one, and a power cut may."""
+    with site(network()) as running:
+        running.space.folders(["/var/lib/phoenix/lego-test"], USERS["lego"])
+        assert lego(running, running.net.mesh.fqdn) == ""
+        running.stop()
+        torn = ["-exec", "sh", "-c", 'echo torn >>"$0"', "{}", ";"]
+        running.space.must(["find", "/var/lib/phoenix/step-ca", "-type", "f", *torn])
+        running.start()
+        assert lego(running, running.net.mesh.fqdn) == ""
 
 
 @pytest.mark.parametrize(
