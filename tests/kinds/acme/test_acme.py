@@ -270,6 +270,20 @@ def test_a_ca_that_lost_its_database_knows_us_again(running: Site) -> None:
     assert running.installed(fields[0]) != before
 
 
+@pytest.mark.parametrize("why", ["email", "account.json", "*.key"])
+def test_an_account_of_no_use_is_made_anew(running: Site, why: str) -> None:
+    """Of another address there is none; of a file, a full disk or a power cut left nothing."""
+    (fields,) = lines(running.net, running.holder)
+    good(running)
+    before = running.installed(fields[0])
+    email = "b@example.net" if why == "email" else fields[5]
+    emptied = ["-name", why, "-exec", "truncate", "--size=0", "{}", "+"]
+    running.space.must(["find", f"{STATE}/acme/site/accounts", *emptied])
+    write(running, fields, renew=str(8 * DAY), email=email)
+    good(running)
+    assert running.installed(fields[0]) != before
+
+
 def test_a_hanging_ca_ends_in_time_and_another_run_waits_for_none(running: Site) -> None:
     (fields,) = lines(running.net, running.holder)
     good(running)
