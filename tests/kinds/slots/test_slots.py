@@ -189,6 +189,33 @@ def test_what_drains_is_told(lab: Lab, guest: Machine) -> None:
     assert guest.run("test", "-e", f"{RUN}/a").code == 1, "nothing has it run"
 
 
+# Sends more than its client takes, and closes.
+SLOW = """
+import socket, time
+server = socket.create_server(("127.0.0.1", 21001))
+client = socket.create_connection(server.getsockname())
+served, _ = server.accept()
+served.setblocking(False)
+try:
+    while True:
+        served.send(bytes(65536))
+except BlockingIOError:
+    served.close()
+time.sleep(600)
+"""
+
+
+def test_a_slow_client_is_awaited_to_its_last_byte(guest: Machine) -> None:
+    guest.must("ln", "-sfn", "/opt/phoenix/1", f"{STATE}/nginx/b")
+    guest.write("/srv/slow.py", SLOW)
+    guest.must("systemd-run", "--quiet", "--unit=slow", "python3", "/srv/slow.py")
+    guest.until(lambda: "FIN-WAIT-1" in guest.must("ss", "-Htan"))
+    assert do(guest, "busy", "b") == "1\n"
+    guest.must("systemctl", "stop", "slow")
+    guest.until(lambda: do(guest, "busy", "b") == "0\n")
+    do(guest, "stop", "b")
+
+
 # --- the tool
 
 
