@@ -197,7 +197,10 @@ def _tell_lost(at: Place, error: LostError, story: Story) -> None:
 
 def _what(hello: Hello, number: int, before: Hello, story: Story) -> Verdict | None:
     """What a host did that has no transaction open any more."""
-    if hello.generation == number:
+    if (verdict := ended(story, hello)) is not None:
+        return verdict
+    # That it runs says nothing where it ran before, too.
+    if hello.generation == number and (number != before.generation or story.last("confirmed")):
         return Verdict("done", number)
     last = story.last("ended")
     if last and last["kind"] == "degraded":

@@ -7,7 +7,7 @@ import pytest
 from builder.deploy import following
 from builder.deploy.memory import Memory
 from builder.deploy.story import Story
-from builder.host import back, gate
+from builder.host import back, gate, transaction
 from builder.host.gate import Hop
 from tests.deploy.making import ADDRESS, Project, Wire, deployed
 from tests.host.making import SYSCTL
@@ -84,6 +84,21 @@ def test_the_guard_was_faster(made: Project, wire: Wire, memory: Memory):
     outcome = deployed(made, wire, memory)
     assert (outcome.verdict.result, outcome.verdict.code) == ("undone", 4)
     assert SYSCTL[1:] not in wire.stage.files()
+
+
+def test_what_was_mended_and_taken_back_is_not_done(made: Project, wire: Wire, memory: Memory):
+    """The same generation runs before and after it."""
+    made.release()
+    assert deployed(made, wire, memory).verdict.generation == 1
+    drifted = wire.stage.paths.at(SYSCTL)
+    drifted.write_text("by hand = 1\n")
+    severed = Severed(wire, lambda: back.take_back(wire.stage.host(), "guard"))
+    outcome = deployed(made, wire, memory)
+    assert (outcome.verdict.result, outcome.verdict.generation) == ("undone", 1)
+    assert drifted.read_text() == "by hand = 1\n"
+    severed.then = lambda: transaction.confirm(wire.stage.host(), 1, "us, unheard")
+    assert deployed(made, wire, memory).verdict.result == "done"
+    assert drifted.read_text() == "a = 1\n"
 
 
 def test_the_new_address_does_not_answer(
