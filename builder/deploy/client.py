@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -12,7 +10,7 @@ from typing import Any, Self
 
 from builder.problems import visible
 
-from .ssh import Link, LostError
+from .ssh import Link, LostError, watched
 
 PROTOCOL = 1
 PATIENCE = 900.0
@@ -105,7 +103,7 @@ class Client:
             self.link.requests.flush()
         except (BrokenPipeError, ConnectionError) as error:
             raise LostError(self.link.close() or "the connection ended") from error
-        with _watched(self.link, within):
+        with watched(self.link, within):
             while True:
                 answer = self._line()
                 if "error" in answer:
@@ -121,19 +119,6 @@ class Client:
             raise LostError(self.link.close() or "the connection ended")
         answer: Plain = json.loads(line)
         return answer
-
-
-@contextlib.contextmanager
-def _watched(link: Link, seconds: float) -> Iterator[None]:
-    """End a connection that has no answer for so long: one that is shared may be dead, and of that
-    only its master hears."""
-    timer = threading.Timer(seconds, link.close)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _ended(parts: Iterator[bytes]) -> Iterator[bytes]:

@@ -19,7 +19,7 @@ import tempfile
 import threading
 import zlib
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
@@ -56,6 +56,8 @@ _OPTIONS = (
     # A connection that is gone is noticed within a quarter of a minute.
     "ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=3",
 )  # fmt: skip
+_PATIENCE = 300.0
+"""Seconds until the host program has spoken: in some, sshd gives a person two minutes to log in."""
 # -S, unlike an option, counts also where PHOENIX_SSH has said something else before.
 _ALONE = ("-S", "none", "-o", "ControlMaster=no")
 
@@ -79,6 +81,19 @@ class Connect(Protocol):
 
     def __call__(self, at: Place, fresh: bool = False) -> Link:
         """With `fresh` a new one, never a shared one."""
+
+
+@contextlib.contextmanager
+def watched(link: Link, seconds: float) -> Iterator[None]:
+    """End a connection that says nothing for so long: one that is shared may be dead, and of that
+    only its master hears; and a host may take one and go silent."""
+    timer = threading.Timer(seconds, link.close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _Running:
@@ -147,7 +162,8 @@ class Ssh:
             pinned = self.memory.pinned()
             options = self._pins() if pinned else _recording(seen)
             running = _Running(self._command(at, options, fresh or not pinned), self.hidden)
-            first = self._first(running)
+            with watched(running, _PATIENCE):
+                first = self._first(running)
             if not pinned and seen.exists():
                 self.memory.pin(_plain(seen.read_text(encoding="utf-8")))
         running.answers = _Unread(first, running.answers)  # type: ignore[assignment]

@@ -93,6 +93,15 @@ def test_nothing_listens(memory: Memory, ssh: Ssh, served: sshd.Sshd):
         ssh(HOME)
 
 
+def test_a_host_that_takes_the_connection_and_goes_silent(
+    memory: Memory, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("builder.deploy.ssh._PATIENCE", 0.1)
+    silent = ("sh", "-c", "exec cat >/dev/null")
+    with pytest.raises(LostError, match="ssh ended with 0"):
+        Ssh(memory, b"", asks=False, command=silent)(HOME)
+
+
 def test_the_program_is_run_where_none_is_installed(
     memory: Memory, ssh: Ssh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
