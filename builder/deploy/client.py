@@ -14,7 +14,7 @@ from .ssh import Link, LostError, watched
 
 PROTOCOL = 1
 PATIENCE = 900.0
-"""Seconds that an answer may take, where nothing else is said."""
+"""Seconds that a line of an answer may take, where nothing else is said."""
 Plain = dict[str, Any]
 Told = Callable[[Plain], None]
 """Takes an event of a transaction."""
@@ -83,7 +83,7 @@ class Client:
         **facts: Any,
     ) -> Plain:
         """The last line of the answer to a request; `told` takes those before it. `payload` is
-        sent after it, and in nothing that is kept or shown. `within`: seconds for all of it."""
+        sent after it, and in nothing that is kept or shown. `within`: seconds for each line."""
         if payload:
             facts["bytes"] = len(payload)
         return self._asked({"do": do, **facts}, iter((payload,)), told, within)
@@ -103,15 +103,15 @@ class Client:
             self.link.requests.flush()
         except (BrokenPipeError, ConnectionError) as error:
             raise LostError(self.link.close() or "the connection ended") from error
-        with watched(self.link, within):
-            while True:
+        while True:
+            with watched(self.link, within):
                 answer = self._line()
-                if "error" in answer:
-                    raise HostError(str(answer.get("kind")), str(answer["error"]))
-                if "ok" in answer:
-                    return answer
-                if told:
-                    told(answer)
+            if "error" in answer:
+                raise HostError(str(answer.get("kind")), str(answer["error"]))
+            if "ok" in answer:
+                return answer
+            if told:
+                told(answer)
 
     def _line(self) -> Plain:
         line = self.link.answers.readline()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -45,6 +46,21 @@ def test_a_request(dead: Dead):
     with pytest.raises(LostError):
         Client(dead).ask("plan", within=0.1)
     assert dead.ended.is_set()
+
+
+def test_each_word_gives_more_time(dead: Dead):
+    """Who tells of what it does is there, however long that takes."""
+    held = Client(dead)
+
+    def tells(_: object) -> None:
+        time.sleep(0.2)
+        told.append(os.write(dead.there, next(lines)))
+
+    told: list[int] = []
+    lines = iter([b'{"event": "verified"}\n'] * 4 + [b'{"ok": true}\n'])
+    tells(None)
+    assert held.ask("verify", tells, within=0.5) == {"ok": True}
+    assert len(told) == 5
 
 
 def test_a_stream(dead: Dead, monkeypatch: pytest.MonkeyPatch):
