@@ -98,11 +98,11 @@ class _Facts(dict[str, object]):
 def busy(waits: Waiting, hello: Hello) -> str:
     """Who has a transaction open on a host, and what becomes of it."""
     left = round(waits.deadline - hello.now)
-    ends = (
-        f"unconfirmed, it goes back in {left} s"
-        if left > 0
-        else "its time is over, and still it is open: ./invoke repair takes it back"
-    )
+    ends = "its time is over, and still it is open: ./invoke repair takes it back"
+    if not waits.deadline:
+        ends = "nothing that runs has changed yet; ./invoke repair takes it back, if it is dead"
+    elif left > 0:
+        ends = f"unconfirmed, it goes back in {left} s"
     return f"generation {waits.generation} is {waits.stage} on {hello.host}, by {waits.who}; {ends}"
 
 

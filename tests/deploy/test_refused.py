@@ -14,6 +14,7 @@ from builder.deploy.memory import Memory
 from builder.dist import MANIFEST, SIGNATURE
 from builder.host import files
 from builder.host.guests import Draining
+from builder.host.state import Journal, dump_journal
 from builder.problems import UserError
 from tests.deploy.making import HOST, Project, Wire, deployed
 from tests.host.making import INTERFACES, SYSCTL
@@ -169,6 +170,17 @@ def test_a_second_deployer_while_the_first_is_to_confirm(made: Project, wire: Wi
     assert outcome.verdict.result == "busy"
     assert "alice since noon" in outcome.verdict.why
     assert "it goes back in" in outcome.verdict.why
+
+
+def test_a_second_deployer_while_the_first_makes_guests(made: Project, wire: Wire, memory: Memory):
+    """No time runs yet, and none is over."""
+    made.release()
+    deployed(made, wire, memory)
+    journal = Journal(2, 1, "preparing", 0, "alice since noon", (103,))
+    files.write(wire.stage.paths.journal, dump_journal(journal))
+    outcome = deployed(made, wire, memory)
+    assert outcome.verdict.result == "busy"
+    assert "alice since noon; nothing that runs has changed yet" in outcome.verdict.why
 
 
 def test_foreign_guests_on_a_bridge_that_changes(made: Project, wire: Wire, memory: Memory):
