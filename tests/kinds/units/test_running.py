@@ -276,23 +276,45 @@ def test_logs_are_turned(lab: Lab) -> None:
     guest.until(lambda: OUTSIDE in guest.read(f"{folder}/access.json"))
 
 
+def started(guest: Machine, new: str) -> None:
+    """Have a guest's slot run and answer."""
+    guest.must(SCRIPT, "start", new)
+    port = str(int(guest.read(f"/opt/phoenix/current/slots/{new}.ports").split()[-1]))
+    guest.until(lambda: f":{port} " in guest.must("ss", "-Hltn"))
+    if guest.read("/opt/phoenix/current/slots/daemon") == "traefik\n":
+        api = {"a": 20900, "b": 21900}[new]
+        ask = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:{api}/api/rawdata').read())"
+        guest.until(lambda: "webui" in guest.run("python3", "-c", ask).out)
+
+
 def changed(lab: Lab, name: str) -> None:
     """Change a guest's slot, as the host does it."""
     guest = lab.guests[name]
     old = guest.must(SCRIPT, "live").strip()
     new = "ba"["ab".index(old)]
-    guest.must(SCRIPT, "start", new)
-    port = str(int(guest.read(f"/opt/phoenix/current/slots/{new}.ports").split()[-1]))
-    guest.until(lambda: f":{port} " in guest.must("ss", "-Hltn"))
-    if name == "traefik-mesh":
-        api = {"a": 20900, "b": 21900}[new]
-        ask = f"import urllib.request as u; print(u.urlopen('http://127.0.0.1:{api}/api/rawdata').read())"
-        guest.until(lambda: "webui" in guest.run("python3", "-c", ask).out)
+    started(guest, new)
     guest.must(SCRIPT, "flip", new)
     guest.must(SCRIPT, "drain", old)
     guest.until(lambda: guest.must(SCRIPT, "busy", old) == "0\n", 60)
     time.sleep(1)
     guest.must(SCRIPT, "stop", old)
+
+
+def test_a_slot_that_has_died_is_drained(lab: Lab) -> None:
+    """A change may be made for that very reason."""
+    guest, unit = lab.guests["traefik-mesh"], "phoenix-traefik@a.service"
+    started(guest, "b")
+    guest.must(SCRIPT, "flip", "b")
+    dead = f"/run/systemd/system/{unit}.d"
+    guest.write(f"{dead}/dead.conf", "[Service]\nRestartSec=600\n")
+    guest.must("systemctl", "daemon-reload")
+    guest.must("systemctl", "kill", "--signal=KILL", unit)
+    guest.until(lambda: guest.active(unit) == "activating")
+    guest.must(SCRIPT, "drain", "a")
+    guest.must(SCRIPT, "stop", "a")
+    guest.shell(f"rm -r {dead}; systemctl daemon-reload")
+    changed(lab, "traefik-mesh")
+    assert answered(lab)
 
 
 @pytest.mark.deep
