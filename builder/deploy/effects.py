@@ -18,6 +18,7 @@ Plain = Mapping[str, Any]
 _CURRENT = "/var/lib/phoenix/current"
 _OURS = "/var/lib/phoenix/"
 _INTERFACES = "/etc/network/interfaces"
+_BETWEEN = ("auto", "source", "source-directory", "mapping")
 _BASE, _NETWORK, _GUEST, _DAEMON, _UNIT = 60, 60, 240, 150, 60
 """Seconds that a step may take at most, for the limit that is derived."""
 _MORE = {
@@ -191,7 +192,7 @@ def stanzas(text: str) -> dict[str, str]:
             continue
         if words[0] == "iface" and len(words) > 1:
             name = words[1]
-        elif words[0] in ("auto", "source", "source-directory", "mapping") or "allow-" in words[0]:
+        elif words[0] in _BETWEEN or words[0].startswith("allow-"):
             name = ""
         if name:
             found.setdefault(name, []).append(" ".join(words))

@@ -136,6 +136,9 @@ def test_stanzas():
     found = stanzas(INTERFACES.decode() + "allow-hotplug x\n  lost y\n# iface z inet\n")
     assert sorted(found) == ["lo", "vmbr0"]
     assert "lost" not in "".join(found.values())
+    assert stanzas("iface a inet manual\n  bridge-allow-untagged no\n  mtu 9000\n") == {
+        "a": "iface a inet manual\nbridge-allow-untagged no\nmtu 9000"
+    }
 
 
 def managed(wire: Wire, memory: Memory, act: manage.Act) -> tuple[Verdict, dict[str, Any]]:
