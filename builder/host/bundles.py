@@ -8,6 +8,7 @@ behind the same reference is sent on request, as the bundle's next *variant*: NA
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Mapping
 
@@ -73,13 +74,10 @@ def deliver(
 
 
 def _variant(paths: Paths, guest: int, name: str, anew: bool) -> str:
-    number = 1
-    while here(paths, guest, _numbered(name, number + 1)):
-        number += 1
-    if anew and here(paths, guest, _numbered(name, number)):
-        number += 1
-    return _numbered(name, number)
-
-
-def _numbered(name: str, number: int) -> str:
+    place = paths.secrets(guest)
+    listed = os.listdir(place) if place.is_dir() else []
+    # Any of those before the newest may have been collected.
+    found = filter(None, (re.fullmatch(rf"{name}(?:-(\d+))?", each) for each in listed))
+    newest = max((int(each[1] or 1) for each in found), default=0)
+    number = max(1, newest + anew)
     return name if number == 1 else f"{name}-{number}"
