@@ -166,7 +166,7 @@ def collect(given: argparse.Namespace) -> None:
         garbage = generations.garbage(host.paths, host.store, record, given.keep, used)
         count = 0
         for path in list(garbage):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            generations.discard(path)
             count += 1
         _shorten(host.paths)
         host.tell("collected", {"count": count})

@@ -6,6 +6,8 @@ Beside a release's manifest lies which bundle of secrets each of its guests uses
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -161,6 +163,7 @@ def garbage(
     `used` are the folders that a guest's daemons run from; None where that can't be known, as of a
     guest that is stopped: then all of them stay.
     """
+    yield from (path for path in _below(paths.generations) if path.name.startswith("."))
     every = all_kept(paths)
     staying = {each.number for each in every[-keep_newest:]} | {record.generation}
     staying |= {each.number for each in every if is_pinned(paths, each.number)}
@@ -190,6 +193,17 @@ def garbage(
     yield from (
         path for path in _below(paths.incoming) if path.stat().st_mtime < time.time() - _DAY
     )
+
+
+def discard(path: Path) -> None:
+    """Delete what is garbage. A folder is taken for whole by whoever finds its name: so that goes
+    first, and what is left of one half deleted is garbage of the next time."""
+    if not path.is_dir():
+        path.unlink()
+        return
+    gone = path.with_name(f".{path.name.lstrip('.')}")
+    os.replace(path, gone)
+    shutil.rmtree(gone)
 
 
 def _below(place: Path) -> list[Path]:

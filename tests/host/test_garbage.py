@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -78,12 +79,28 @@ def test_of_a_stopped_guest_nothing_goes(stage: Stage):
 
 def test_what_stays_runs_again(stage: Stage):
     for path in _gone(stage, 1):
-        files.remove(path) if path.is_file() else _remove(path)
+        generations.discard(path)
     for number in (5, 2, 0, 5):
         assert activate(stage.host(), number, "test", Limits())
 
 
-def _remove(folder: Path) -> None:
-    for path in folder.iterdir():
-        _remove(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-    folder.rmdir()
+def test_what_is_half_deleted_is_not_taken_for_whole(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    def killed(folder: Path) -> None:
+        next(path for path in folder.rglob("*") if path.is_file()).unlink()
+        raise KeyboardInterrupt
+
+    manifest, folder = generations.kept(stage.paths, 3).data, stage.paths.guest(101)
+    held = folder / _folders(stage)[3]
+    for path in (stage.paths.generation(3), held):
+        with monkeypatch.context() as patched:
+            patched.setattr(shutil, "rmtree", killed)
+            with pytest.raises(KeyboardInterrupt):
+                generations.discard(path)
+    assert [each.number for each in generations.all_kept(stage.paths)] == [1, 2, 4, 5]
+    left = {stage.paths.generations / ".3", folder / f".{held.name}"}
+    assert left <= {*_gone(stage, 5)}
+    activate(stage.host(), stage.keep(manifest), "test", Limits())
+    assert (held / "names/hosts").read_text() == "2\n"
+    for path in _gone(stage, 5):
+        generations.discard(path)
+    assert not any(path.exists() for path in left)
