@@ -168,6 +168,8 @@ def garbage(
     staying = {each.number for each in every[-keep_newest:]} | {record.generation}
     staying |= {each.number for each in every if is_pinned(paths, each.number)}
     needed: set[str] = {held.content for held in record.targets.values()}
+    # The command need not be the program of any that stays: it gives way to no older one.
+    needed.add(_stem(Path(files.leads(paths.command) or "")))
     folders: dict[int, set[str]] = {}
     secrets: dict[int, set[str]] = {}
     for each in every:
@@ -189,7 +191,7 @@ def garbage(
             yield from _others(place, folders.get(int(place.name), set()) | set(runs))
     for place in _below(paths.home / "secrets"):
         yield from _others(place, secrets.get(int(place.name), set()))
-    yield from (path for path in _below(paths.store) if path.name.partition(".")[0] not in needed)
+    yield from (path for path in _below(paths.store) if _stem(path) not in needed)
     yield from (
         path for path in _below(paths.incoming) if path.stat().st_mtime < time.time() - _DAY
     )
@@ -208,6 +210,11 @@ def discard(path: Path) -> None:
 
 def _below(place: Path) -> list[Path]:
     return sorted(place.iterdir()) if place.exists() else []
+
+
+def _stem(path: Path) -> str:
+    """The digest by which a file of the store is named."""
+    return path.name.partition(".")[0]
 
 
 def _others(place: Path, known: Collection[str]) -> Iterator[Path]:

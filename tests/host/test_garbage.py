@@ -77,6 +77,18 @@ def test_of_a_stopped_guest_nothing_goes(stage: Stage):
     assert not [path for path in _gone(stage, 1, {101: None}) if "guests" in path.parts]
 
 
+@pytest.mark.parametrize("suffix", [".x", ".cpython-311"])
+def test_the_command_stays(stage: Stage, suffix: str):
+    program, other = (stage.store.folder / (digit * 64 + suffix) for digit in "ab")
+    for path in (program, program.with_suffix(".x"), other):
+        path.touch()
+    files.folder(stage.paths.command.parent)
+    files.link(stage.paths.command, str(program))
+    gone = _gone(stage, 1)
+    assert not {program, program.with_suffix(".x")} & {*gone}
+    assert other in gone
+
+
 def test_what_stays_runs_again(stage: Stage):
     for path in _gone(stage, 1):
         generations.discard(path)
