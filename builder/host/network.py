@@ -6,6 +6,7 @@ what counts is whether the addresses and routes are there, and the gateway answe
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import time
@@ -43,9 +44,10 @@ def expected(text: bytes) -> Expected:
     for name, options in stanzas.items():
         for words in (each for each in options if name in up and len(each) > 1):
             if words[0] == "address" and "/" in words[1]:
-                addresses.append((name, words[1]))
+                # An alias (vmbr0:1) is its interface's own address to the kernel.
+                addresses.append((name.partition(":")[0], _printed(words[1])))
             elif words[0] == "gateway":
-                gateways.append(words[1])
+                gateways.append(_printed(words[1]))
             elif words[0] == "post-up" and words[-2:] == list(_OURS) and "route" in words[:-3]:
                 # ip route replace DESTINATION [via GATEWAY] …; without one it is on the link.
                 destination = words[words.index("route") + 2]
@@ -134,11 +136,12 @@ def missing(wanted: Expected) -> list[str]:
     for destination, by in wanted.routes:
         if (destination, by) not in held:
             faults.append(f"no route to {destination}" + (f" by {by}" if by else ""))
-    routes = {route.get("gateway") for v in ("-4", "-6") for route in _ip(v, "route")}
+    routes = [route for v in ("-4", "-6") for route in _ip(v, "route")]
     for gateway in wanted.gateways:
-        if gateway not in routes:
+        links = {str(route["dev"]) for route in routes if route.get("gateway") == gateway}
+        if not links:
             faults.append(f"no route by {gateway}")
-        elif not _answers(gateway):
+        elif not any(_answers(gateway, each) for each in sorted(links)):
             faults.append(f"the gateway {gateway} does not answer")
     return faults
 
@@ -150,6 +153,16 @@ def _routes() -> Iterator[tuple[str, tuple[str, str]]]:
             yield family, (_plain(route["dst"]), str(route.get("gateway", "")))
 
 
+def _printed(address: str) -> str:
+    """An address as `ip` prints it; a file may have one of IPv6 in full, or in capitals."""
+    import socket
+
+    bare, *prefix = address.split("/")
+    with contextlib.suppress(OSError):
+        bare = socket.inet_ntop(socket.AF_INET6, socket.inet_pton(socket.AF_INET6, bare))
+    return "/".join([bare, *prefix])
+
+
 def _plain(destination: str) -> str:
     """A destination as `ip` prints it."""
     if destination in ("0.0.0.0/0", "::/0"):
@@ -157,20 +170,23 @@ def _plain(destination: str) -> str:
     return destination.removesuffix("/32").removesuffix("/128")
 
 
-def _answers(gateway: str) -> bool:
-    """Whether a neighbour resolves: something is sent its way, which it need not take."""
+def _answers(gateway: str, link: str) -> bool:
+    """Whether a neighbour on a link resolves: something is sent its way, which it need not take."""
     import socket
 
-    family = socket.AF_INET6 if ":" in gateway else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+    six = ":" in gateway
+    with socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
-            probe.sendto(b"", (gateway, 9))
+            # One that is good on one link only (fe80::1) is on several.
+            scope = (0, socket.if_nametoindex(link)) if six else ()
+            probe.sendto(b"", (gateway, 9, *scope))
         except OSError:
             return False
     end = time.monotonic() + 2
     while time.monotonic() < end:
-        states = [each.get("state", []) for each in _ip("neigh", "show", gateway)]
-        if any({"REACHABLE", "STALE", "DELAY", "PROBE", "PERMANENT"} & set(s) for s in states):
+        found = [each for each in _ip("neigh", "show", gateway) if each.get("dev") == link]
+        states = {state for each in found for state in each.get("state", ())}
+        if {"REACHABLE", "STALE", "DELAY", "PROBE", "PERMANENT"} & states:
             return True
         time.sleep(0.05)
     return False

@@ -22,6 +22,9 @@ OPTIONS = "address 10.0.0.1/24\ngateway 10.0.0.9\n"
         ("iface vmbr0 inet static\n" + OPTIONS, (), ()),
         ("allow-hotplug vmbr0\niface vmbr0 inet static\n" + OPTIONS, (), ()),
         ("iface vmbr0 inet static\n" + OPTIONS + "auto vmbr0\n", (ADDRESS,), ("10.0.0.9",)),
+        (HEAD.replace("vmbr0", "vmbr0:1") + OPTIONS, (ADDRESS,), ("10.0.0.9",)),
+        (HEAD + "address 2001:0DB8:0::1/64\ngateway FE80:0::1\n",
+         (("vmbr0", "2001:db8::1/64"),), ("fe80::1",)),
     ],
 )  # fmt: skip
 def test_addresses(text: str, addresses: tuple[object, ...], gateways: tuple[str, ...]):

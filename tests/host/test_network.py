@@ -79,6 +79,35 @@ def test_a_route_on_the_link_comes_and_goes(tmp_path: Path):
     assert _told(tmp_path, link, HEAD) == [[OWN, "10.6.0.0/16", THEIRS], [OWN, THEIRS]]
 
 
+def test_a_gateway_that_is_good_on_its_link_only():
+    script = """
+import json, subprocess, sys
+from builder.host import network
+
+def ip(*words): subprocess.run(["ip", *words], check=True)
+ip("link", "add", "wan0", "type", "bridge"); ip("link", "set", "wan0", "up")
+far = subprocess.Popen(["unshare", "--net", "sh", "-c", "echo; exec cat"],
+                       stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+far.stdout.readline()
+ip("link", "add", "wan1", "type", "veth", "peer", "name", "far", "netns", str(far.pid))
+there = "ip address add fe80::1/64 dev far nodad; ip link set far up"
+subprocess.run(["nsenter", f"--net=/proc/{far.pid}/ns/net", "sh", "-c", there], check=True)
+ip("address", "add", "2001:db8::2/64", "dev", "wan1", "nodad"); ip("link", "set", "wan1", "up")
+for text in sys.argv[1:]:
+    ip("-6", "route", "replace", "default", "via", text.split()[-1], "dev", "wan1")
+    print(json.dumps(network.missing(network.expected(text.encode()))))
+far.communicate()
+"""
+    stanza = "auto wan1\niface wan1 inet6 static\n\taddress 2001:DB8::2/64\n\tgateway "
+    done = subprocess.run(
+        ["unshare", "--net", sys.executable, "-c", script, stanza + "fe80::1", stanza + "fe80::2"],
+        capture_output=True, text=True, check=False, cwd=ROOT, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert told == [[], ["the gateway fe80::2 does not answer"]]
+
+
 @pytest.mark.parametrize("before", ["", "eth5 lacks 10.5.0.1/24", "eth5 lacks 10.5.0.2/24"])
 def test_what_was_not_there_before_need_not_come(tmp_path: Path, before: str):
     away = HEAD + "auto eth5\niface eth5 inet static\n\taddress 10.5.0.1/24\n"
