@@ -42,6 +42,8 @@ _BACK, _AGAIN = 20.0, 300.0
 awaited at most where nothing is taken back."""
 _MOMENT = 20.0
 """Seconds that a way back awaits connections that it would cut."""
+_GUEST, _DAEMON, _UNITS = 240, 150, 60
+"""Seconds that a guest may take to stop and start, and of one that goes on its daemon and units."""
 
 
 class Limits(NamedTuple):
@@ -94,6 +96,9 @@ def activate(
                 journals.close(host, journal)
                 return settle and number == before and _mended(host, turn.wanted)
             was = _Was() if settle else _looked(host, before)
+            if settle:
+                # No plan has said how long it may take, as one does of a deploy.
+                limits = limits._replace(activate=limits.activate + _guests(turn.effects))
             journal = _begin(host, journal, turn.changes, limits.activate)
             host.tell("changing", {"generation": number, "count": len(turn.changes) - 1})
             apply(host, turn.changes)
@@ -207,6 +212,15 @@ def _created(host: Host, journal: Journal, turn: _Turn) -> _Turn:
         host.tell("create", {"guest": guest})
         host.platform.create(guest, creation)
     return _decided(host, turn, survey.observe(host, turn.record, turn.goal))
+
+
+def _guests(effects: Effects) -> int:
+    """Seconds that all guests may take, one after the other."""
+    heavy = ("start", "restart", "retire")
+    return sum(
+        _GUEST if each.what in heavy else _UNITS + _DAEMON * len(each.daemons)
+        for each in effects.guests
+    )
 
 
 def _begin(host: Host, journal: Journal, changes: tuple[Change, ...], seconds: int) -> Journal:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from threading import Event, Thread, Timer
 
 import pytest
 
 from builder.host import back, files, generations, report, transaction
+from builder.host.decide import Effects
 from builder.host.guests import QUIET, Draining
 from builder.host.host import UndoneError
+from builder.host.platforms import Platform
 from builder.host.release import release
 from builder.host.schema import RefusedError
+from builder.host.state import load_journal
 from builder.host.store import NODE
 from builder.host.transaction import Limits
 from tests.host.making import INTERFACES_PATH, SYSCTL, Stage, released
@@ -266,6 +270,25 @@ def test_a_slot_that_was_led_to_just_now_is_in_use(stage: Stage):
     with pytest.raises(RefusedError, match="0 connections"):
         go(stage, _conf(stage, "2\n"))
     assert go(stage, stage.keep(released(stage.store, sysctl="b = 2\n")))
+
+
+def test_a_way_back_has_time_for_each_guest(stage: Stage):
+    left: list[float] = []
+
+    def perform(platform: Platform, effects: Effects) -> None:
+        journal = load_journal(stage.paths.journal.read_bytes())
+        left.append(journal.deadline - time.time())
+        stage._perform(platform, effects)
+
+    none = stage.keep(released(stage.store))
+    guests = {number: {"bin/x": "1\n"} for number in range(101, 141)}
+    stage.platform.running |= dict.fromkeys(guests, False)
+    go(stage, stage.keep(released(stage.store, guests=guests)))
+    host = stage.host()._replace(perform=perform)
+    assert transaction.activate(host, none, "test", Limits(), settle=True)
+    assert {each.what for each in stage.performed[-1].guests} == {"retire"}
+    # An orderly shutdown may take a minute each.
+    assert left[0] > 60 * len(guests)
 
 
 def test_a_way_back_awaits_connections_for_a_moment(stage: Stage, monkeypatch: pytest.MonkeyPatch):
