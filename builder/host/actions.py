@@ -24,6 +24,7 @@ from . import (
     generations,
     guard,
     guests,
+    journals,
     network,
     perform,
     probe,
@@ -39,7 +40,7 @@ from .paths import Paths
 from .platforms import Platform, platform
 from .release import Release
 from .schema import RefusedError
-from .state import load_journal, load_record
+from .state import load_record
 from .store import Store
 from .transaction import Limits
 
@@ -90,26 +91,26 @@ def recover(given: argparse.Namespace) -> None:
 
 def guarded(given: argparse.Namespace) -> None:
     """The guard's turn: whoever still activates is ended first, since it is over its time."""
-    paths = Paths()
-    data = files.read(paths.journal)
-    if data is None:
-        return
-    journal = load_journal(data)
-    if (journal.generation, journal.stage) != (given.generation, given.stage):
+    host = _host()
+    if not _open(host, given):
         return
     subprocess.run(["systemctl", "kill", "--signal=KILL", unit.UNIT], check=False)
-    host = _host()
     host.tell("guard", {"generation": given.generation, "stage": given.stage})
-    end = time.monotonic() + 30
-    while time.monotonic() < end:
+    pause = _LOST
+    # Who hangs in a disk's queue dies only once that moves; nobody else would come after this.
+    while _open(host, given):
         try:
             with _ending(host, busy=False):
                 back.take_back(host, _who("guard"))
         except files.BusyError:
-            time.sleep(_LOST)
-        else:
-            return
-    raise FailedError("the lock is held by another")
+            time.sleep(pause)
+            pause = min(2 * pause, 1)
+
+
+def _open(host: Host, given: argparse.Namespace) -> bool:
+    """Whether the transaction that is guarded is still open, and at this stage."""
+    journal, guarded = journals.opened(host), (given.generation, given.stage)
+    return journal is not None and (journal.generation, journal.stage) == guarded
 
 
 def status(_given: argparse.Namespace) -> None:
