@@ -107,7 +107,8 @@ class Lxc:
         commands.run("lxc-stop", "--name", str(guest), "--timeout", "60", limit=90)
 
     def process(self, guest: int) -> int:
-        return int(commands.run("lxc-info", "--name", str(guest), "--pid", "--no-humanize"))
+        # Of one that has just stopped it says nothing, and exits with 0.
+        return int(commands.run("lxc-info", "--name", str(guest), "--pid", "--no-humanize") or 0)
 
     def inside(self, guest: int, *command: str, limit: float = 60) -> tuple[int, str]:
         """A command's exit code and output in a running guest."""

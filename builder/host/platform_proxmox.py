@@ -143,7 +143,8 @@ class Proxmox:
             commands.run("pct", "stop", str(guest), limit=120)
 
     def process(self, guest: int) -> int:
-        return int(commands.run("lxc-info", "--name", str(guest), "--pid", "--no-humanize"))
+        # Of one that has just stopped it says nothing, and exits with 0.
+        return int(commands.run("lxc-info", "--name", str(guest), "--pid", "--no-humanize") or 0)
 
     def inside(self, guest: int, *command: str, limit: float = 60) -> tuple[int, str]:
         """As `pct exec`, which becomes this very command after half a second of Perl; but without

@@ -72,7 +72,7 @@ class Platform(Protocol):
         """Have a guest not run: asked first, and then ended."""
 
     def process(self, guest: int) -> int:
-        """The host's number of a running guest's first process."""
+        """The host's number of a running guest's first process, 0 where it has just stopped."""
 
     def inside(self, guest: int, *command: str, limit: float = 60) -> tuple[int, str]:
         """A command's exit code and output in a running guest."""
