@@ -37,6 +37,10 @@ def test_it_has_no_process_that_could_be_entered(tools: Path, kind: str):
     assert answers == {"k": Answer(failed="place", why="its network can't be entered")}
 
 
+def test_it_need_not_be_stopped(tools: Path):
+    Lxc(Paths(tools)).stop(101)
+
+
 def test_it_owes_no_restart(tools: Path):
     _tool(tools, "lxc-ls", "echo NAME STATE; echo 101 RUNNING")
     (tools / "run/phoenix-owed").mkdir(parents=True)
