@@ -99,10 +99,11 @@ def activate(
             if settle:
                 # No plan has said how long it may take, as one does of a deploy.
                 limits = limits._replace(activate=limits.activate + _guests(turn.effects))
+            until = time.monotonic() + limits.activate
             journal = _begin(host, journal, turn.changes, limits.activate)
             host.tell("changing", {"generation": number, "count": len(turn.changes) - 1})
             apply(host, turn.changes)
-            fault = _runs(host, turn, journal, was)
+            fault = _runs(host, turn, journal, was, until)
             if fault and not settle:
                 raise FailedError(fault)
             if fault and number == before:
@@ -261,9 +262,10 @@ def _looked(host: Host, number: int) -> _Was:
     return _Was(tuple(host.health(wanted)), gate.well(host.hops(wanted)))
 
 
-def _runs(host: Host, turn: _Turn, journal: Journal, was: _Was) -> str:
+def _runs(host: Host, turn: _Turn, journal: Journal, was: _Was, until: float) -> str:
     """Have what runs be as the files say; what does not run so, or "". What was ill before is no
-    fault of this change: it is told."""
+    fault of this change: it is told. `until` is when the guard comes, by the monotonic clock: the
+    other one may be set right in between, by what waited for this very network."""
     try:
         host.tell("effects", {})
         perform(host, turn.effects._replace(lacking=journal.lacking))
@@ -278,7 +280,7 @@ def _runs(host: Host, turn: _Turn, journal: Journal, was: _Was) -> str:
         if new := [fault for fault in faults if fault not in known]:
             return "; ".join(new)
         started = {str(g.number) for g in turn.effects.guests if g.what in ("start", "restart")}
-        return _hops(host, turn.wanted, was, started, journal.deadline - time.time())
+        return _hops(host, turn.wanted, was, started, until - time.monotonic())
     except (FailedError, OSError) as error:
         return str(error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -301,6 +302,24 @@ def test_a_way_back_is_not_taken_back_for_it(two: tuple[Stage, int, int], clock:
     with pytest.raises(DegradedError, match="101 → 102"):
         transaction.activate(_host(stage, _breaks), second, "test", Limits(), settle=True)
     assert (stage.paths.current).readlink() == Path(f"generations/{second}")
+
+
+def test_hops_are_awaited_though_the_clock_is_set(
+    two: tuple[Stage, int, int], clock: list[float], monkeypatch: pytest.MonkeyPatch
+):
+    stage, _, second = two
+    looks: list[int] = []
+
+    def hops(wanted: Release | None) -> tuple[Hop, ...]:
+        looks.append(_number(wanted))
+        return (HOP._replace(ok=looks.count(second) != 1),)
+
+    def now() -> float:
+        return time.time() + 86400 * bool(stage.performed[1:])
+
+    both = SimpleNamespace(time=now, monotonic=lambda: clock[0])
+    monkeypatch.setattr(transaction, "time", both)
+    assert transaction.activate(_host(stage, hops), second, "test", Limits())
 
 
 def test_a_way_back_that_leaves_a_hop_broken_says_so(
