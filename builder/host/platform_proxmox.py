@@ -184,4 +184,5 @@ class Proxmox:
         return files.read(self.paths.at(self.conf(guest)))
 
     def _text(self, path: str) -> str:
-        return self.paths.at(path).read_text()
+        # A socket's name may be any bytes.
+        return self.paths.at(path).read_text(errors="replace")

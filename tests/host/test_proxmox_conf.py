@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from builder.host import pve_conf
 from builder.host.decide import Taken
 from builder.host.paths import Paths
 from builder.host.platform_lxc import Lxc
+from builder.host.platform_proxmox import Proxmox
 
 CONF = b"""\
 #described%3A twice
@@ -139,3 +142,14 @@ def test_plain_lxc_retires_alike():
     assert lxc.revived(gone) == b"lxc.uts.name = a\nlxc.rootfs.path = dir:/x\n"
     assert lxc.takes(conf, b"# a word\n" + conf) == Taken()
     assert lxc.takes(conf, gone).restart == ("lxc.mount.entry", "lxc.start.auto")
+
+
+def test_a_socket_may_have_any_name(tmp_path: Path):
+    for name in ("proc/net", "etc/pve/lxc"):
+        (tmp_path / name).mkdir(parents=True)
+    for guest in (101, 102):
+        (tmp_path / f"etc/pve/lxc/{guest}.conf").touch()
+    line = b"0000000000000000: 00000002 00000000 00010000 0001 01 "
+    names = (b"4711 @\xff\xfe\x80", b"4712 @/var/lib/lxc/101/command")
+    (tmp_path / "proc/net/unix").write_bytes(b"".join(line + each + b"\n" for each in names))
+    assert Proxmox(Paths(tmp_path)).all() == {101: True, 102: False}
