@@ -54,8 +54,9 @@ class Kept(NamedTuple):
 
 
 def all_kept(paths: Paths) -> list[Kept]:
-    """Every kept generation, oldest first."""
-    return [kept(paths, number) for number in numbers(paths)]
+    """Every kept generation, oldest first; one without a manifest is being deleted."""
+    found = ((n, files.read(paths.generation(n) / _MANIFEST)) for n in numbers(paths))
+    return [Kept(number, data) for number, data in found if data is not None]
 
 
 def numbers(paths: Paths) -> list[int]:

@@ -96,6 +96,13 @@ def test_what_stays_runs_again(stage: Stage):
         assert activate(stage.host(), number, "test", Limits())
 
 
+def test_one_that_goes_while_all_are_read_is_none(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    every = generations.numbers(stage.paths)
+    generations.discard(stage.paths.generation(4))
+    monkeypatch.setattr(generations, "numbers", lambda _: every)
+    assert [each.number for each in generations.all_kept(stage.paths)] == [1, 2, 3, 5]
+
+
 def test_what_is_half_deleted_is_not_taken_for_whole(stage: Stage, monkeypatch: pytest.MonkeyPatch):
     def killed(folder: Path) -> None:
         next(path for path in folder.rglob("*") if path.is_file()).unlink()
