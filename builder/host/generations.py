@@ -193,8 +193,9 @@ def garbage(
     for place in _below(paths.home / "secrets"):
         yield from _others(place, secrets.get(int(place.name), set()))
     yield from (path for path in _below(paths.store) if _stem(path) not in needed)
+    # One that is about to move to the store has the store's own time already.
     yield from (
-        path for path in _below(paths.incoming) if path.stat().st_mtime < time.time() - _DAY
+        path for path in _below(paths.incoming) if path.stat().st_ctime < time.time() - _DAY
     )
 
 

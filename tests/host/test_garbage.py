@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -94,6 +95,16 @@ def test_what_stays_runs_again(stage: Stage):
         generations.discard(path)
     for number in (5, 2, 0, 5):
         assert activate(stage.host(), number, "test", Limits())
+
+
+def test_what_has_come_just_now_stays(stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    path = stage.paths.incoming / f".{'a' * 64}.4711"
+    files.folder(path.parent)
+    path.touch()
+    os.utime(path, (1, 1))
+    assert path not in _gone(stage, 1)
+    monkeypatch.setattr(generations, "_DAY", -1)
+    assert path in _gone(stage, 1)
 
 
 def test_one_that_goes_while_all_are_read_is_none(stage: Stage, monkeypatch: pytest.MonkeyPatch):
