@@ -128,6 +128,7 @@ def gateway(uplink: str, six: bool) -> str:
 
 
 def _ip(six: bool, *words: str) -> list[dict[str, Any]]:
-    said = commands.run("ip", "-json", "-6" if six else "-4", *words)
-    found: list[dict[str, Any]] = json.loads(said or "[]")
+    # An interface that is away has nothing.
+    code, said = commands.status("ip", "-json", "-6" if six else "-4", *words)
+    found: list[dict[str, Any]] = json.loads(said or "[]") if code == 0 else []
     return found
