@@ -173,7 +173,8 @@ class GuestEffect(NamedTuple):
     there before us), hot, owe (a restart that its release refuses) or switch; for a switch its
     slotted daemons that changed, and the other units that did, whether they start `anew` from the
     folder that they run from already, the `dropped` folder whose slots leave, and the units that
-    are `gone`; for hot and owe the `keys` that it is for, and what the configuration `was`."""
+    are `gone`; for hot and owe the `keys` that it is for, and what the configuration `was`; for
+    leave the `folder` that was ours, to which no link may lead any more."""
 
     number: int
     what: str
@@ -184,6 +185,7 @@ class GuestEffect(NamedTuple):
     anew: bool = False
     dropped: str = ""
     gone: tuple[str, ...] = ()
+    folder: str = ""
 
 
 class Effects(NamedTuple):
@@ -247,7 +249,9 @@ def effects(
         elif number in ran if ran is not None else number not in before:
             guests.append(GuestEffect(number, "start"))
     gone = [
-        GuestEffect(n, "retire" if (overlay.made if ran is None else n not in ran) else "leave")
+        GuestEffect(n, "retire")
+        if (overlay.made if ran is None else n not in ran)
+        else GuestEffect(n, "leave", folder=overlay.folder)
         for n, overlay in before.items()
         if n not in after and n in alive
     ]

@@ -83,13 +83,17 @@ def switch(platform: Platform, effect: GuestEffect, ask: Ask, limit: float) -> N
     _inside(platform, guest, "systemctl", "start", "sysinit.target", "multi-user.target")
 
 
-def leave(platform: Platform, guest: int) -> None:
+def leave(platform: Platform, guest: int, folder: str) -> None:
     """Have a running guest that is ours no more run nothing of ours, while its folder is there."""
-    if platform.inside(guest, "test", "-x", _SLOTS)[0] == 0:
-        _inside(platform, guest, _SLOTS, "off")
+    names, slots = (f"/opt/phoenix/{folder}/bin/phoenix-{each}" for each in ("names", "slots"))
+    if platform.inside(guest, "test", "-x", names)[0]:
+        # One that was adopted has our folder only from its next start on.
+        return
+    if platform.inside(guest, "test", "-x", slots)[0] == 0:
+        _inside(platform, guest, slots, "off")
     units = "systemctl list-units --plain --no-legend 'phoenix-*' | cut -d' ' -f1"
-    _inside(platform, guest, "sh", "-c", f"systemctl stop $({units})")
-    _inside(platform, guest, "/opt/phoenix/current/bin/phoenix-names", "remove")
+    _inside(platform, guest, "sh", "-c", f"{units} | xargs -r systemctl stop")
+    _inside(platform, guest, names, "remove")
 
 
 def ready(platform: Platform, guest: int, limit: float) -> None:

@@ -17,7 +17,7 @@ def perform(paths: Paths, platform: Platform, effects: Effects, ask: Ask) -> Non
     """Have what runs be as the files say; raises FailedError at the first that does not."""
     for guest in effects.guests:
         if guest.what == "leave":
-            guests.leave(platform, guest.number)
+            guests.leave(platform, guest.number, guest.folder)
         elif guest.what == "retire":
             platform.stop(guest.number)
     flowing = flows.before(effects)
