@@ -105,6 +105,8 @@ def guarded(given: argparse.Namespace) -> None:
         except files.BusyError:
             time.sleep(pause)
             pause = min(2 * pause, 1)
+        else:
+            return
 
 
 def _open(host: Host, given: argparse.Namespace) -> bool:

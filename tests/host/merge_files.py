@@ -282,7 +282,7 @@ def fw_means(data: bytes) -> Meaning:
         if line.startswith(b"#"):
             found.setdefault((b"#", line), []).append(line)
         elif head := re.fullmatch(
-            rb"\[((?:options|rules|aliases|(?:ipset|group) \S+))\]", line.lower()
+            rb"\[((?:options|rules|aliases|(?:ipset|group) [^\]\s]+))\]\s*(?:#.*)?", line.lower()
         ):
             section = head.group(1)
             if section != b"options":
