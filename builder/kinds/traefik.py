@@ -107,11 +107,15 @@ def _shared(network: Network) -> Data:
     certificate = {"certFile": f"{folder}/certificate.pem", "keyFile": f"{folder}/key.pem"}
     api = {"entryPoints": ["api"], "rule": "PathPrefix(`/api`)", "service": "api@internal"}
     routers = {"api": api, **_metrics(network)}
+    options = {
+        "minVersion": "VersionTLS12",
+        "sniStrict": True,
+        # Nobody has to have one. But who was asked is answered, and so its last word acknowledged:
+        # the gateway's nginx holds its first request back until then (decision 017).
+        "clientAuth": {"clientAuthType": "RequestClientCert"},
+    }
     return {
-        "tls": {
-            "certificates": [certificate],
-            "options": {"default": {"minVersion": "VersionTLS12", "sniStrict": True}},
-        },
+        "tls": {"certificates": [certificate], "options": {"default": options}},
         "http": {"routers": routers},
     }
 

@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.judges import pki
+from tests.judges.namespace import TIMEOUT
 from tests.kinds.traefik.backends import GATEWAY, INSIDE, VLLM1, WEBUI, backend, one, own, said
 from tests.kinds.traefik.running import mesh_certificate, network, put, running, site, until
 
@@ -126,3 +127,27 @@ def test_a_renewed_certificate_is_taken_at_a_signal() -> None:
         assert serial() == before
         mesh.reread()
         until(lambda: serial() != before, mesh.log)
+
+
+def test_the_last_word_of_a_handshake_is_the_meshs() -> None:
+    """It acknowledges the client's. nginx does not switch Nagle's algorithm off where sessions are
+    not taken up again, and would wait for the kernel's late one with its request: 40 ms."""
+    with running(network()) as mesh:
+        context = ssl.create_default_context(cadata=pki.authority().root.decode())
+        given, taken = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = context.wrap_bio(given, taken, server_hostname=mesh.net.mesh.fqdn)
+        with mesh.connect(GATEWAY) as stream:
+            stream.settimeout(TIMEOUT)
+            while not _shaken(client):
+                stream.sendall(taken.read())
+                given.write(stream.recv(1 << 16))
+            stream.sendall(taken.read())
+            assert stream.recv(1 << 16)
+
+
+def _shaken(client: ssl.SSLObject) -> bool:
+    try:
+        client.do_handshake()
+    except ssl.SSLWantReadError:
+        return False
+    return True
