@@ -76,8 +76,8 @@ mesh, front and program share the machine's cores. Each run sends the same numbe
 - **by hand** ([tests/bench/stock.py](../tests/bench/stock.py)) is the same chain on the same host:
   nginx, Traefik and nginx, the same programs, with what their guides say and else their defaults.
   Of streams, p99 is how late tokens come: nginx by its defaults holds them back until it has a
-  buffer full, and **at once** it is told not to. Their time is that of their tokens, whoever passes
-  them on: it is to be the same, to a hundredth.
+  buffer full, and **at once** it is told not to. A token leaves when its time has come, whatever
+  those before it took: what streams take beyond their tokens is how late they began and ended.
 - **a bare nginx** stands in the gateway's own guest, before the same mesh, with the same TLS, the
   same kept connections to the mesh, and nothing else: no log, no ids, no limits, no slots.
 - **first** is the time until a stream's first token through the chain, less what it is at the

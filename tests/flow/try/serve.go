@@ -187,16 +187,17 @@ func (g *gates) pass(in context.Context, name string) error {
 	}
 }
 
-// tokens sends `n` server-sent events, one `every` so often, each with the time when it was sent.
-// The last one waits at a `gate`, where there is one.
+// tokens sends `n` server-sent events, one `every` so often from when it is asked, whatever each of
+// them took, with the time when it was sent. The last one waits at a `gate`, where there is one.
 func (p *program) tokens(to http.ResponseWriter, of *http.Request) error {
 	to.Header().Set("Content-Type", "text/event-stream")
 	to.Header().Set("Cache-Control", "no-cache")
 	to.WriteHeader(http.StatusOK)
 	every, flusher := span(of, "every"), http.NewResponseController(to)
-	count := int(number(of, "n"))
+	count, due := int(number(of, "n")), time.Now()
 	for sent := range count {
-		err := pause(of.Context(), every)
+		due = due.Add(every)
+		err := pause(of.Context(), time.Until(due))
 		if err == nil && sent == count-1 {
 			err = p.gates.pass(of.Context(), of.URL.Query().Get("gate"))
 		}
