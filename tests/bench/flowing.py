@@ -21,6 +21,9 @@ _REPLY = "/bytes?n=1024"
 _STREAM = "/tokens?n=300&every=10ms"
 _PACED = "/tokens?n=3&every=5ms"
 _WORKERS, _REPLIES, _STREAMS = 16, 400, 64
+_AS_LONG = 1.01
+"""A stream takes what its tokens take, whoever passes it on: as long as another's, to a hundredth,
+which is what one run differs from the next."""
 _BY_HAND = "by hand"
 Measured = Mapping[str, Any]
 
@@ -71,7 +74,7 @@ def _chains(stage: Flow, by_hand: Stock, rounds: int) -> Iterator[Figure]:
     streams = {_BY_HAND: theirs, "by hand, at once": _theirs(stage, by_hand, stock.AT_ONCE)}
     what, asked = "64 streams of 300 tokens, 10 ms apart,", (_STREAM, _STREAMS, 1)
     every = ("--every", "10ms")
-    yield from _beside("streams", what, asked, every, rounds, ours, streams)
+    yield from _beside("streams", what, asked, every, rounds, ours, streams, _AS_LONG)
 
 
 def _beside(
@@ -82,6 +85,7 @@ def _beside(
     rounds: int,
     ours: _Side,
     others: Mapping[str, _Side],
+    target: float = 1,
 ) -> Iterator[Figure]:
     """How long ours takes beside each other one, and what its slowest hundredth takes. What is
     promised is promised beside stock settings."""
@@ -89,9 +93,9 @@ def _beside(
     found = alternately(2 * rounds, *(side.runs(*asked, *more) for side in sides))
     for series, (name, other) in zip(found[1:], others.items(), strict=True):
         beside = f"{what} through gateway, mesh and front ÷ a chain {name}"
-        target = 1.0 if name == _BY_HAND else None
-        yield ratio(case, beside, found[0], name, series, target)
-        yield ratio(f"{case}: p99", f"{beside}: p99", ours.tail(), name, other.tail(), target)
+        least, tail = (target, 1.0) if name == _BY_HAND else (None, None)
+        yield ratio(case, beside, found[0], name, series, least)
+        yield ratio(f"{case}: p99", f"{beside}: p99", ours.tail(), name, other.tail(), tail)
 
 
 def _first(stage: Flow, rounds: int) -> Iterator[Figure]:

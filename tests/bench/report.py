@@ -77,7 +77,8 @@ mesh, front and program share the machine's cores. Each run sends the same numbe
   nginx, Traefik and nginx, the same programs, with what their guides say and else their defaults.
   Of streams, p99 is how late tokens come: nginx by its defaults holds them back until it has a
   buffer full, and **at once** it is told not to. A token leaves when its time has come, whatever
-  those before it took: what streams take beyond their tokens is how late they began and ended.
+  those before it took, so that streams end when their tokens do, whoever passes them on: in the
+  same time, to a hundredth.
 - **a bare nginx** stands in the gateway's own guest, before the same mesh, with the same TLS, the
   same kept connections to the mesh, and nothing else: no log, no ids, no limits, no slots.
 - **first** is the time until a stream's first token through the chain, less what it is at the
